@@ -1,0 +1,9 @@
+"""The reference HERO model in PyTorch: the truth that every engine is compared with."""
+
+from hero_rt.models.config import PRESETS, HeroConfig
+from hero_rt.models.flow_encoder import FlowEncoder3D
+from hero_rt.models.hero import HeroModel
+from hero_rt.models.refnet import RefNet3D
+from hero_rt.models.unet import UNet3D
+
+__all__ = ["PRESETS", "FlowEncoder3D", "HeroConfig", "HeroModel", "RefNet3D", "UNet3D"]

@@ -1,0 +1,53 @@
+"""The PyTorch model behind the engine protocol: the baseline and the truth. Runs any profile."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from hero_rt.engines.engine import check_tensors
+from hero_rt.models.hero import HeroModel
+from hero_rt.models.submodules import build_submodule, submodule_io
+from hero_rt.profile import Profile
+
+
+class EagerEngine:
+    """One submodule of a HeroModel."""
+
+    def __init__(self, model: HeroModel, submodule: str, profile: Profile):
+        self.name = f"eager {submodule} {profile}"
+        self.inputs, self.outputs = submodule_io(submodule, model.config, profile, model.dtype)
+        self._module = build_submodule(model, submodule, profile)
+        self._bound: dict[str, Tensor] = {}
+
+    def bind(self, constants: Mapping[str, Tensor]) -> None:
+        check_tensors(self.name, self.inputs, constants, required=False)
+        self._bound = dict(constants)
+
+    @torch.inference_mode()
+    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
+        given = self._bound | inputs
+        check_tensors(self.name, self.inputs, given, required=True)
+        out = self._module(*(given[name] for name in self.inputs))
+        return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
+
+    def close(self) -> None:
+        self._bound = {}
+
+
+class EagerEngines:
+    """A HeroModel as an engine set: every profile is available, nothing is built."""
+
+    def __init__(self, model: HeroModel):
+        self.model = model
+        self.config, self.dtype, self.device = model.config, model.dtype, model.device
+        self._engines: dict[tuple[str, Profile], EagerEngine] = {}
+
+    def open(self, submodule: str, profile: Profile) -> EagerEngine:
+        key = (submodule, profile)
+        if key not in self._engines:
+            self._engines[key] = EagerEngine(self.model, submodule, profile)
+        return self._engines[key]
+
+    def close(self) -> None:
+        self._engines.clear()

@@ -1,0 +1,49 @@
+"""An engine folder on disk as an engine set: checked against its manifest before anything of it is read."""
+
+from pathlib import Path
+
+import torch
+from packaging.version import Version
+
+from hero_rt.engines import onnxruntime
+from hero_rt.engines.engine import Engine
+from hero_rt.engines.manifest import DTYPES, check_files, read_manifest
+from hero_rt.errors import EngineError
+from hero_rt.profile import Profile
+
+
+class EngineFolder:
+    """Every file is hashed on opening, so that a folder opens whole or not at all; engines are made when first asked for."""
+
+    def __init__(self, folder: Path, device: str | None = None):
+        self.folder, self.manifest = folder, read_manifest(folder)
+        self.config, self.dtype = self.manifest.config, DTYPES[self.manifest.dtype]
+        if self.manifest.format != "onnxruntime":
+            raise EngineError(f"{folder} holds {self.manifest.format} engines, which this version cannot run")
+        built, installed = self.manifest.target.library_version, onnxruntime.installed_version()
+        if Version(installed) < Version(built):
+            raise EngineError(
+                f"{folder} was built with onnxruntime {built}, {installed} is installed; pip install -U onnxruntime, "
+                f"or rebuild: {self.manifest.rebuild_command(folder)}"
+            )
+        self.device = torch.device(device) if device else onnxruntime.default_device()
+        self._engines: dict[str, Engine] = {}
+        check_files(folder, self.manifest)
+
+    def open(self, submodule: str, profile: Profile) -> Engine:
+        record = self.manifest.find(submodule, profile)
+        if record is None:
+            raise EngineError(
+                f"{self.folder} has no {submodule} engine for {profile}, only for {', '.join(self.manifest.profiles)}; "
+                f"add it: {self.manifest.rebuild_command(self.folder, profile)}"
+            )
+        if record.file not in self._engines:
+            self._engines[record.file] = onnxruntime.OnnxRuntimeEngine(
+                self.folder / record.file, record.specs("inputs"), record.specs("outputs"), self.device
+            )
+        return self._engines[record.file]
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()

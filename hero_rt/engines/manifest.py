@@ -1,0 +1,196 @@
+"""manifest.json: what an engine folder holds, what it was built from and for. The exporter writes it, the runtime checks it."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hero_rt.errors import EngineError
+from hero_rt.models.config import HeroConfig
+from hero_rt.models.submodules import Specs, TensorSpec
+from hero_rt.profile import Profile
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+EngineFormat = Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "aoti"]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FileRecord(_Strict):
+    """A file of the folder: its size in bytes and SHA-256."""
+
+    bytes: int
+    sha256: str
+
+
+class TensorRecord(_Strict):
+    """One input or output: its shape and torch dtype name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Target(_Strict):
+    """Where an engine runs: the library that built it, and the GPU side where there is one."""
+
+    library: str
+    library_version: str
+    cuda: str | None = None
+    driver: str | None = None
+    gpu: str | None = None
+    compute_capabilities: list[str] = []
+
+
+class EngineRecord(_Strict):
+    """One engine: a submodule at a profile."""
+
+    submodule: str
+    profile: str
+    file: str
+    weights: list[str]  # files that `file` reads its weights from
+    inputs: list[TensorRecord]
+    outputs: list[TensorRecord]
+    build_key: str  # hash of all that determines the engine
+    build_seconds: float
+    peak_memory_bytes: int
+    build_flags: dict[str, Any] = {}
+    parity: dict[str, Any] | None = None  # filled by verification
+
+    def specs(self, side: Literal["inputs", "outputs"]) -> Specs:
+        return {t.name: TensorSpec(t.shape, getattr(torch, t.dtype)) for t in getattr(self, side)}
+
+
+class Manifest(_Strict):
+    """The whole folder."""
+
+    schema_version: int
+    tool_version: str
+    format: EngineFormat
+    dtype: Literal["fp32", "fp16"]
+    checkpoint: str
+    model: dict[str, Any]  # HeroConfig
+    kernel_digest: str
+    target: Target
+    engines: list[EngineRecord]
+    files: dict[str, FileRecord]
+
+    @property
+    def config(self) -> HeroConfig:
+        return HeroConfig.from_dict(self.model)
+
+    @property
+    def profiles(self) -> list[str]:
+        """Profiles at which a whole clip can be run: those of the denoising step."""
+        return sorted(engine.profile for engine in self.engines if engine.submodule == "unet_step")
+
+    def find(self, submodule: str, profile: Profile) -> EngineRecord | None:
+        """The engine of `submodule` for `profile`; only the denoising step depends on guidance."""
+        wanted = str(engine_profile(submodule, profile))
+        return next((e for e in self.engines if (e.submodule, e.profile) == (submodule, wanted)), None)
+
+    def rebuild_command(self, folder: Path, profile: Profile | None = None) -> str:
+        """The command line that builds this folder anew, for `profile` too where given."""
+        wanted = sorted({*self.profiles, *([str(profile)] if profile else [])})
+        profiles = " ".join(f"--profile {p}" for p in wanted)
+        return (
+            f"hero-export build-engines {self.checkpoint} --format {self.format} --dtype {self.dtype} "
+            f"{profiles} --out {folder}"
+        )
+
+
+def engine_profile(submodule: str, profile: Profile) -> Profile:
+    """The profile under which a submodule's engine is kept: all but the denoising step ignore guidance."""
+    return profile if submodule == "unet_step" else Profile(profile.width, profile.height, profile.frames)
+
+
+def tensor_records(specs: Specs) -> list[TensorRecord]:
+    return [
+        TensorRecord(name=name, shape=spec.shape, dtype=str(spec.dtype).removeprefix("torch."))
+        for name, spec in specs.items()
+    ]
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record_of(path: Path) -> FileRecord:
+    return FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Atomically, and last of all files: a folder whose build was killed has none, and does not open."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".manifest-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(manifest.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, folder / MANIFEST_NAME)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Parse and validate manifest.json. Raises EngineError; checks no file."""
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise EngineError(f"engine folder {folder} does not exist; build one: hero-export build-engines --help")
+    if not path.is_file():
+        raise EngineError(f"{folder} has no {MANIFEST_NAME}: not an engine folder, or its build did not finish; run it again")
+    try:
+        manifest = Manifest.model_validate_json(path.read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        schema = _schema_version(path)
+        if schema not in (None, SCHEMA_VERSION):
+            raise EngineError(_schema_message(path, schema)) from error
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("file",), "msg": str(error)}
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise EngineError(f"{path} is not valid ({where}: {first['msg']}); rebuild the folder") from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise EngineError(_schema_message(path, manifest.schema_version))
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Size and SHA-256 of every file against the manifest. Raises EngineError with the rebuild command."""
+    remedy = f"rebuild: {manifest.rebuild_command(folder)}"
+    for engine in manifest.engines:
+        if unlisted := {engine.file, *engine.weights} - manifest.files.keys():
+            raise EngineError(f"{folder / MANIFEST_NAME} does not list {min(unlisted)}; {remedy}")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise EngineError(f"{path} is missing; {remedy}")
+        if (size := path.stat().st_size) != expected.bytes:
+            raise EngineError(f"{path} has {size} bytes, {expected.bytes} were built; {remedy}")
+        if (digest := sha256_of(path)) != expected.sha256:
+            raise EngineError(f"{path} has SHA-256 {digest[:12]}…, {expected.sha256[:12]}… was built; {remedy}")
+
+
+def _schema_version(path: Path) -> object:
+    import json
+
+    try:
+        return json.loads(path.read_text()).get("schema_version")
+    except (ValueError, AttributeError):
+        return None
+
+
+def _schema_message(path: Path, schema: object) -> str:
+    return (
+        f"{path} has schema version {schema}, this hero-runtime reads {SCHEMA_VERSION}; "
+        "rebuild the folder with this version's hero-export build-engines"
+    )

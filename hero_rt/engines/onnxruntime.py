@@ -1,0 +1,91 @@
+"""ONNX Runtime, CPU and CUDA: torch tensors are bound by address, nothing is copied on either side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hero_rt.engines.engine import check_tensors
+from hero_rt.errors import EngineError
+from hero_rt.models.submodules import Specs
+
+_INSTALL = "install the extra for this machine: pip install 'hero-runtime[cpu]' or 'hero-runtime[gpu]'"
+
+
+def _import_onnxruntime():
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(f"engine format onnxruntime needs the onnxruntime package; {_INSTALL}") from error
+    onnxruntime.set_default_logger_severity(3)
+    return onnxruntime
+
+
+def installed_version() -> str:
+    """onnxruntime's version. Raises EngineError where it is not installed."""
+    return _import_onnxruntime().__version__
+
+
+def default_device() -> torch.device:
+    """CUDA where both ONNX Runtime and PyTorch can use it, else the CPU."""
+    providers = _import_onnxruntime().get_available_providers()
+    return torch.device("cuda" if "CUDAExecutionProvider" in providers and torch.cuda.is_available() else "cpu")
+
+
+class OnnxRuntimeEngine:
+    """One ONNX file in an InferenceSession."""
+
+    def __init__(self, path: Path, inputs: Specs, outputs: Specs, device: torch.device):
+        ort = _import_onnxruntime()
+        provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
+        if provider not in ort.get_available_providers():
+            raise EngineError(f"onnxruntime {ort.__version__} has no {provider} here; {_INSTALL}")
+        self.name = path.name
+        self.inputs, self.outputs, self._device = inputs, outputs, device
+        options = {"device_id": device.index or 0} if device.type == "cuda" else {}
+        try:
+            self._session = ort.InferenceSession(path, providers=[(provider, options)])
+        except (ort.capi.onnxruntime_pybind11_state.Fail, ort.capi.onnxruntime_pybind11_state.InvalidGraph) as error:
+            raise EngineError(f"{path}: onnxruntime {ort.__version__} cannot open it: {error}") from error
+        self._binding = self._session.io_binding()
+        self._bound: dict[str, Tensor] = {}
+
+    def bind(self, constants: Mapping[str, Tensor]) -> None:
+        check_tensors(self.name, self.inputs, constants, required=False)
+        self._bound = {name: tensor.contiguous() for name, tensor in constants.items()}
+        for name, tensor in self._bound.items():
+            self._bind_input(name, tensor)
+
+    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
+        check_tensors(self.name, self.inputs, self._bound | inputs, required=True)
+        given = {name: tensor.contiguous() for name, tensor in inputs.items()}  # held until the run is over
+        for name, tensor in given.items():
+            self._bind_input(name, tensor)
+        results = {
+            name: torch.empty(spec.shape, dtype=spec.dtype, device=self._device) for name, spec in self.outputs.items()
+        }
+        for name, tensor in results.items():
+            self._binding.bind_output(name, *_address(tensor))
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()  # the session runs on a stream of its own
+        self._session.run_with_iobinding(self._binding)
+        return results
+
+    def close(self) -> None:
+        self._binding.clear_binding_inputs()
+        self._binding.clear_binding_outputs()
+        self._bound = {}
+        del self._session
+
+    def _bind_input(self, name: str, tensor: Tensor) -> None:
+        if tensor.device.type != self._device.type:
+            raise EngineError(f"{self.name}: input {name!r} is on {tensor.device}, the engine runs on {self._device}")
+        self._binding.bind_input(name, *_address(tensor))
+
+
+def _address(tensor: Tensor) -> tuple[str, int, object, tuple[int, ...], int]:
+    import numpy as np
+
+    element = {torch.float32: np.float32, torch.float16: np.float16}[tensor.dtype]
+    return tensor.device.type, tensor.device.index or 0, element, tuple(tensor.shape), tensor.data_ptr()

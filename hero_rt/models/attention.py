@@ -1,0 +1,170 @@
+"""Spatial attention: self-attention that also reads the RefNet, and decoupled cross-attention to the CLIP tokens."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from torch import Tensor, nn
+
+
+class AttentionConstants(NamedTuple):
+    """What one spatial attention block reads besides its own tokens; constant while denoising.
+
+    N = B·F conditional rows, S tokens a frame, C channels of the block, L OpenCLIP tokens.
+    """
+
+    clip_v: Tensor  # [N, 1, C]
+    openclip_k: Tensor  # [N, L, C]
+    openclip_v: Tensor  # [N, L, C]
+    ref_k: Tensor | None = None  # [N, S, C]
+    ref_v: Tensor | None = None  # [N, S, C]
+
+
+def repeat_rows(x: Tensor, rows: int) -> Tensor:
+    """[N, ...] to [rows, ...], the N rows repeated in order: what every guidance row has in common."""
+    return x if x.shape[0] == rows else x.repeat(rows // x.shape[0], *([1] * (x.ndim - 1)))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+    """softmax(q kᵀ/√d) v per head. q: [R, S, C], k, v: [R, L, C]. Returns [R, S, C]."""
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class _Projections(nn.Module):
+    """The four projections of an attention, under diffusers' parameter names."""
+
+    def __init__(self, channels: int, num_heads: int, context_dim: int | None = None):
+        super().__init__()
+        context_dim = channels if context_dim is None else context_dim
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(context_dim, channels, bias=False)
+        self.to_v = nn.Linear(context_dim, channels, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+
+class ReferenceSelfAttention(_Projections):
+    """Self-attention whose keys and values are extended by the RefNet's: K, V from [x ; ref] along the tokens.
+
+    HERO concatenates along the width and keeps the first half of the result; the queries of the discarded half
+    are never computed here, which changes nothing in the kept half.
+    """
+
+    def forward(self, x: Tensor, ref_k: Tensor | None, ref_v: Tensor | None) -> Tensor:
+        """x: [R, S, C]; ref_k, ref_v: [N, S, C] projected by `project_reference`, N divides R. Returns [R, S, C]."""
+        k, v = self.to_k(x), self.to_v(x)
+        if ref_k is not None and ref_v is not None:
+            rows = x.shape[0]
+            k = torch.cat([k, repeat_rows(ref_k, rows)], dim=1)
+            v = torch.cat([v, repeat_rows(ref_v, rows)], dim=1)
+        return self.to_out[0](attend(self.to_q(x), k, v, self.num_heads))
+
+    def project_reference(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """RefNet feature [N, S, C] to (ref_k, ref_v), each [N, S, C]."""
+        return self.to_k(feature), self.to_v(feature)
+
+
+class DecoupledCrossAttention(_Projections):
+    """softmax(Q K_oᵀ/√d) V_o + softmax(Q K_cᵀ/√d) V_c (HERO Eq. 4; IP-Adapter's decoupled cross-attention).
+
+    f_c (OpenAI CLIP) is a single token, so its softmax is 1 and its branch is V_c: `to_k` is in no computation,
+    and therefore not a parameter here. A checkpoint's `to_k.weight` is accepted and dropped.
+    """
+
+    def __init__(self, channels: int, num_heads: int, context_dim: int):
+        super().__init__(channels, num_heads, context_dim)
+        del self.to_k
+        self.to_k_ip = nn.ModuleList([nn.Linear(context_dim, channels, bias=False)])
+        self.to_v_ip = nn.ModuleList([nn.Linear(context_dim, channels, bias=False)])
+        self.register_load_state_dict_pre_hook(_drop_clip_key)
+
+    def forward(self, x: Tensor, constants: AttentionConstants) -> Tensor:
+        """x: [N, S, C], the conditional rows only. Returns [N, S, C]."""
+        out = attend(self.to_q(x), constants.openclip_k, constants.openclip_v, self.num_heads)
+        return self.to_out[0](out + constants.clip_v)
+
+    def project_semantic(self, clip_embeds: Tensor, openclip_embeds: Tensor) -> AttentionConstants:
+        """clip_embeds [N, 1, D], openclip_embeds [N, L, D] to their projected values and keys."""
+        return AttentionConstants(
+            self.to_v(clip_embeds), self.to_k_ip[0](openclip_embeds), self.to_v_ip[0](openclip_embeds)
+        )
+
+
+def _drop_clip_key(module: nn.Module, state_dict: dict, prefix: str, *_: object) -> None:
+    state_dict.pop(prefix + "to_k.weight", None)
+
+
+class SpatialTransformerBlock(nn.Module):
+    """diffusers' BasicTransformerBlock with reference attention and decoupled cross-attention."""
+
+    def __init__(self, channels: int, num_heads: int, context_dim: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = ReferenceSelfAttention(channels, num_heads)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = DecoupledCrossAttention(channels, num_heads, context_dim)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels, activation_fn="geglu")
+
+    def forward(self, x: Tensor, constants: AttentionConstants, guided: bool, features: list[Tensor] | None) -> Tensor:
+        """x: [R, S, C]. `guided` adds the null rows (in front); `features` collects norm1's output for a RefNet.
+
+        Returns [N, S, C], or [2N, S, C] when guided: rows uncond, cond.
+        """
+        normed = self.norm1(x)
+        if features is not None:
+            features.append(normed)
+        x = x + self.attn1(normed, constants.ref_k, constants.ref_v)
+
+        # Up to the first cross-attention both guidance rows are equal, so x may still be N rows: then the two
+        # slices are the same rows, and this is where they part. The null row's CLIP terms are zero, which leaves
+        # to_out's bias.
+        num = constants.clip_v.shape[0]
+        cond = x[-num:]
+        cond = cond + self.attn2(self.norm2(cond), constants)
+        x = torch.cat([x[:num] + self.attn2.to_out[0].bias, cond]) if guided else cond
+
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """GroupNorm, 1x1 convolution in, one transformer block over the S = h·w tokens, 1x1 convolution out, residual."""
+
+    def __init__(self, channels: int, num_heads: int, context_dim: int, norm_num_groups: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(norm_num_groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([SpatialTransformerBlock(channels, num_heads, context_dim)])
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(
+        self, x: Tensor, constants: AttentionConstants, guided: bool = False, features: list[Tensor] | None = None
+    ) -> Tensor:
+        """x: [R, C, h, w]. Returns [N or 2N, C, h, w]."""
+        height, width = x.shape[-2:]
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        tokens = self.transformer_blocks[0](tokens, constants, guided, features)
+        out = self.proj_out(tokens.transpose(1, 2).unflatten(2, (height, width)))
+        return out + repeat_rows(x, out.shape[0])
+
+
+class ReferenceTap(nn.Module):
+    """The head of a SpatialTransformer up to norm1: the RefNet's last, after which nothing is computed."""
+
+    class _Norm(nn.Module):
+        def __init__(self, channels: int):
+            super().__init__()
+            self.norm1 = nn.LayerNorm(channels)
+
+    def __init__(self, channels: int, norm_num_groups: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(norm_num_groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([self._Norm(channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [N, C, h, w]. Returns norm1's output, [N, S, C]."""
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        return self.transformer_blocks[0].norm1(tokens)

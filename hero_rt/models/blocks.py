@@ -1,0 +1,181 @@
+"""The blocks of a Stable Diffusion 1.5 UNet, each resnet (and its attention) followed by a motion module."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hero_rt.models.attention import AttentionConstants, ReferenceTap, SpatialTransformer, repeat_rows
+from hero_rt.models.config import Im3Placement
+from hero_rt.models.motion import MotionModule
+
+LAYERS_PER_BLOCK = 2
+
+
+class ResnetBlock(nn.Module):
+    """diffusers' ResnetBlock2D under the same names, without its division by an output scale of 1."""
+
+    def __init__(self, in_channels: int, out_channels: int, temb_channels: int, norm_num_groups: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(norm_num_groups, in_channels, eps=1e-5)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(temb_channels, out_channels)
+        self.norm2 = nn.GroupNorm(norm_num_groups, out_channels, eps=1e-5)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        """x: [R, C_in, h, w]; temb: [1, T], already through SiLU. Returns [R, C_out, h, w]."""
+        h = self.conv1(F.silu(self.norm1(x))) + self.time_emb_proj(temb)[:, :, None, None]
+        return self.conv_shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """To the size of the skip connection that comes next: twice as large, less one where the level was odd."""
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+class BlockFactory:
+    """Makes the layers of one network: the settings that all its blocks share, said once."""
+
+    def __init__(self, num_heads: int, context_dim: int, groups: int, temb_channels: int, im3_placement: Im3Placement):
+        self.num_heads, self.context_dim, self.groups = num_heads, context_dim, groups
+        self.temb_channels, self.im3_placement = temb_channels, im3_placement
+
+    def resnet(self, in_channels: int, out_channels: int) -> ResnetBlock:
+        return ResnetBlock(in_channels, out_channels, self.temb_channels, self.groups)
+
+    def attention(self, channels: int) -> SpatialTransformer:
+        return SpatialTransformer(channels, self.num_heads, self.context_dim, self.groups)
+
+    def motion(self, channels: int) -> MotionModule:
+        return MotionModule(channels, self.num_heads, self.groups, self.im3_placement)
+
+
+class DownBlock(nn.Module):
+    """CrossAttnDownBlock2D, or DownBlock2D where `attention` is False, with motion modules."""
+
+    def __init__(self, make: BlockFactory, in_channels: int, channels: int, attention: bool, downsample: bool):
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            make.resnet(in_channels if j == 0 else channels, channels) for j in range(LAYERS_PER_BLOCK)
+        )
+        if attention:
+            self.attentions = nn.ModuleList(make.attention(channels) for _ in self.resnets)
+        self.motion_modules = nn.ModuleList(make.motion(channels) for _ in self.resnets)
+        if downsample:
+            self.downsamplers = nn.ModuleList([Downsample(channels)])
+        self.has_attention, self.downsample = attention, downsample
+
+    def forward(
+        self,
+        x: Tensor,
+        temb: Tensor,
+        constants: Iterator[AttentionConstants],
+        num_frames: int,
+        guided: bool = False,
+        features: list[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Returns the block's skip connections; the last is its output."""
+        skips = []
+        for j, resnet in enumerate(self.resnets):
+            x = resnet(x, temb)
+            if self.has_attention:
+                x = self.attentions[j](x, next(constants), guided, features)
+            x = self.motion_modules[j](x, num_frames)
+            skips.append(x)
+        if self.downsample:
+            skips.append(self.downsamplers[0](x))
+        return skips
+
+
+class MidBlock(nn.Module):
+    """UNetMidBlock2DCrossAttn; a motion module after its attention where `motion` (AnimateDiff v2)."""
+
+    def __init__(self, make: BlockFactory, channels: int, motion: bool):
+        super().__init__()
+        self.resnets = nn.ModuleList(make.resnet(channels, channels) for _ in range(2))
+        self.attentions = nn.ModuleList([make.attention(channels)])
+        self.motion_modules = nn.ModuleList([make.motion(channels)] if motion else [])
+
+    def forward(
+        self,
+        x: Tensor,
+        temb: Tensor,
+        constants: Iterator[AttentionConstants],
+        num_frames: int,
+        guided: bool = False,
+        features: list[Tensor] | None = None,
+    ) -> Tensor:
+        x = self.attentions[0](self.resnets[0](x, temb), next(constants), guided, features)
+        for motion in self.motion_modules:
+            x = motion(x, num_frames)
+        return self.resnets[1](x, temb)
+
+
+class UpBlock(nn.Module):
+    """CrossAttnUpBlock2D, or UpBlock2D where `attention` is False, with motion modules.
+
+    `tapped` makes the RefNet's last block: its third attention ends at norm1 and nothing follows it.
+    """
+
+    def __init__(
+        self,
+        make: BlockFactory,
+        in_channels: int,
+        skip_channels: tuple[int, int, int],
+        channels: int,
+        attention: bool,
+        upsample: bool,
+        tapped: bool = False,
+    ):
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            make.resnet((in_channels if j == 0 else channels) + skip, channels) for j, skip in enumerate(skip_channels)
+        )
+        whole = len(skip_channels) - tapped
+        if attention:
+            layers: list[nn.Module] = [make.attention(channels) for _ in range(whole)]
+            self.attentions = nn.ModuleList(layers + [ReferenceTap(channels, make.groups)] * tapped)
+        self.motion_modules = nn.ModuleList(make.motion(channels) for _ in range(whole))
+        if upsample:
+            self.upsamplers = nn.ModuleList([Upsample(channels)])
+        self.has_attention, self.upsample, self.tapped = attention, upsample, tapped
+
+    def forward(
+        self,
+        x: Tensor,
+        temb: Tensor,
+        skips: list[Tensor],
+        constants: Iterator[AttentionConstants],
+        num_frames: int,
+        guided: bool = False,
+        features: list[Tensor] | None = None,
+    ) -> Tensor:
+        """`skips` is consumed from its end. Returns the block's output (of a tapped block: its last feature)."""
+        for j, resnet in enumerate(self.resnets):
+            x = resnet(torch.cat([x, repeat_rows(skips.pop(), x.shape[0])], dim=1), temb)
+            if self.tapped and j == len(self.resnets) - 1:
+                return self.attentions[j](x)
+            if self.has_attention:
+                x = self.attentions[j](x, next(constants), guided, features)
+            x = self.motion_modules[j](x, num_frames)
+        if self.upsample:
+            height, width = skips[-1].shape[-2:]
+            x = self.upsamplers[0](x, (height, width))
+        return x

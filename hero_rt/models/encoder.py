@@ -1,0 +1,93 @@
+"""Time embedding, down blocks and mid block: what the UNet, the RefNet and the flow encoder have in common."""
+
+from collections.abc import Iterator
+
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
+from torch import Tensor, nn
+
+from hero_rt.models.attention import AttentionConstants, SpatialTransformer
+from hero_rt.models.blocks import BlockFactory, DownBlock, MidBlock, UpBlock
+from hero_rt.models.config import Im3Placement
+
+
+class Encoder3D(ModelMixin, ConfigMixin):
+    """The encoder half of a Stable Diffusion 1.5 UNet with a motion module after every resnet and its attention."""
+
+    down_blocks: nn.ModuleList
+    mid_block: MidBlock
+
+    def _build_encoder(
+        self,
+        block_out_channels: tuple[int, int, int, int],
+        num_attention_heads: int,
+        cross_attention_dim: int,
+        norm_num_groups: int,
+        mid_motion: bool,
+        im3_placement: Im3Placement,
+    ) -> BlockFactory:
+        base = block_out_channels[0]
+        self.time_channels = base
+        self.time_embedding = TimestepEmbedding(base, 4 * base)
+        make = BlockFactory(num_attention_heads, cross_attention_dim, norm_num_groups, 4 * base, im3_placement)
+        inputs = (base, *block_out_channels[:-1])
+        self.down_blocks = nn.ModuleList(
+            DownBlock(make, c_in, c_out, attention=i < 3, downsample=i < 3)
+            for i, (c_in, c_out) in enumerate(zip(inputs, block_out_channels, strict=True))
+        )
+        self.mid_block = MidBlock(make, block_out_channels[-1], mid_motion)
+        return make
+
+    def embed_time(self, timestep: Tensor) -> Tensor:
+        """timestep [1] to the embedding that every resnet projects, [1, 4·C0], through its SiLU once for all.
+
+        The sinusoid is FP32 whatever the weights' dtype: at t near 1000 its phase has no bits left in FP16.
+        """
+        sinusoid = get_timestep_embedding(timestep.float(), self.time_channels, True, 0)
+        return F.silu(self.time_embedding(sinusoid.to(self.time_embedding.linear_1.weight.dtype)))
+
+    def encode(
+        self,
+        x: Tensor,
+        temb: Tensor,
+        constants: Iterator[AttentionConstants],
+        num_frames: int,
+        guided: bool = False,
+        features: list[Tensor] | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x: [B·F, C0, h, w], conv_in's output. Returns the mid block's output and the 12 skip connections."""
+        skips = [x]
+        for block in self.down_blocks:
+            skips += block(skips[-1], temb, constants, num_frames, guided, features)
+        return self.mid_block(skips[-1], temb, constants, num_frames, guided, features), skips
+
+    def spatial_attentions(self) -> list[SpatialTransformer]:
+        """In execution order: down, mid, up (diffusers registers mid last)."""
+        blocks = [*self.down_blocks, self.mid_block, *getattr(self, "up_blocks", [])]
+        attentions = [a for block in blocks for a in getattr(block, "attentions", [])]
+        return [a for a in attentions if isinstance(a, SpatialTransformer)]
+
+    def project_semantic(self, clip_embeds: Tensor, openclip_embeds: Tensor) -> list[AttentionConstants]:
+        """clip_embeds [N, 1, D] and openclip_embeds [N, L, D] as each attention's values and keys, in execution order."""
+        return [
+            attention.transformer_blocks[0].attn2.project_semantic(clip_embeds, openclip_embeds)
+            for attention in self.spatial_attentions()
+        ]
+
+
+def build_up_blocks(
+    make: BlockFactory, block_out_channels: tuple[int, int, int, int], tapped: bool = False
+) -> nn.ModuleList:
+    """The decoder half. Each block reads the skips of its level: two of the level's own resnets, one from above."""
+    c0, c1, c2, c3 = block_out_channels
+    plans = (  # input channels, skips in the order they are read, output channels
+        (c3, (c3, c3, c2), c3),
+        (c3, (c2, c2, c1), c2),
+        (c2, (c1, c1, c0), c1),
+        (c1, (c0, c0, c0), c0),
+    )
+    return nn.ModuleList(
+        UpBlock(make, c_in, skips, c_out, attention=i > 0, upsample=i < 3, tapped=tapped and i == 3)
+        for i, (c_in, skips, c_out) in enumerate(plans)
+    )

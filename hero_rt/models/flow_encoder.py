@@ -1,0 +1,59 @@
+"""The optical-flow encoder: a ControlNet over flow and mask, run once a clip."""
+
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from torch import Tensor, nn
+
+from hero_rt.models.config import Im3Placement, OfeTimestep
+from hero_rt.models.encoder import Encoder3D
+
+
+class FlowEncoder3D(Encoder3D):
+    """HERO's OFE: a ControlNet of the UNet's encoder whose conditioning embedding takes conv_in's place.
+
+    There is no noisy latent. The embedding's last convolution is not zero-initialised (it is the only input);
+    the 12 + 1 output convolutions are. `ofe_timestep="synced"` feeds the sampler's timestep instead of 0 (the
+    paper's ablation), which makes the residuals depend on the step.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        block_out_channels: tuple[int, int, int, int] = (320, 640, 1280, 1280),
+        num_attention_heads: int = 8,
+        cross_attention_dim: int = 768,
+        norm_num_groups: int = 32,
+        mid_motion: bool = False,
+        im3_placement: Im3Placement = "attention",
+        embedding_channels: tuple[int, ...] = (16, 32, 96, 256),
+        ofe_timestep: OfeTimestep = "zero",
+    ):
+        super().__init__()
+        self._build_encoder(
+            block_out_channels, num_attention_heads, cross_attention_dim, norm_num_groups, mid_motion, im3_placement
+        )
+        base = block_out_channels[0]
+        self.controlnet_cond_embedding = ControlNetConditioningEmbedding(base, 3, embedding_channels)
+        self.controlnet_cond_embedding.conv_out.reset_parameters()
+        widths = [base] + [c for i, c in enumerate(block_out_channels) for _ in range(3 if i < 3 else 2)]
+        self.controlnet_down_blocks = nn.ModuleList(_zero_conv(c) for c in widths)
+        self.controlnet_mid_block = _zero_conv(block_out_channels[-1])
+
+    def forward(
+        self, flow_mask: Tensor, clip_embeds: Tensor, openclip_embeds: Tensor, timestep: Tensor, num_frames: int
+    ) -> list[Tensor]:
+        """flow_mask: [B·F, 3, H, W] (flow x, flow y, mask); clip_embeds [B·F, 1, D]; openclip_embeds [B·F, L, D];
+        timestep: [1], zero unless synced. Returns 13 residuals [B·F, C, h, w]: 12 down, mid.
+        """
+        temb = self.embed_time(timestep)
+        reads = iter(self.project_semantic(clip_embeds, openclip_embeds))
+        x, skips = self.encode(self.controlnet_cond_embedding(flow_mask), temb, reads, num_frames)
+        down = [conv(skip) for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
+        return [*down, self.controlnet_mid_block(x)]
+
+
+def _zero_conv(channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, channels, 1)
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv

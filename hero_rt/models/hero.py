@@ -1,0 +1,204 @@
+"""A HERO checkpoint: its parts, each made or loaded when first asked for, so that one never pays for all."""
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from hero_rt.errors import UsageError
+from hero_rt.models.config import HeroConfig
+from hero_rt.models.flow_encoder import FlowEncoder3D
+from hero_rt.models.motion import MotionModule
+from hero_rt.models.refnet import RefNet3D
+from hero_rt.models.semantic import OpenClipProjection
+from hero_rt.models.unet import UNet3D
+
+PARTS: dict[str, type[Any]] = {
+    "unet": UNet3D,
+    "refnet": RefNet3D,
+    "flow_encoder": FlowEncoder3D,
+    "vae": AutoencoderKL,
+    "image_encoder": CLIPVisionModelWithProjection,  # OpenAI CLIP ViT-L/14
+    "image_encoder_2": CLIPVisionModelWithProjection,  # OpenCLIP ViT-H/14
+    "image_projection": OpenClipProjection,
+}
+
+
+class HeroModel:
+    """The parts of one checkpoint in one dtype on one device: `model["unet"]`, `model["vae"]`, ...
+
+    Parts are in eval mode and need no gradients; training turns both back on.
+    """
+
+    def __init__(
+        self, config: HeroConfig, make_part: Callable[[str], nn.Module], dtype: torch.dtype, device: torch.device | str
+    ):
+        self.config = config
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self._make_part = make_part
+        self._parts: dict[str, nn.Module] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls, checkpoint: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> "HeroModel":
+        """From a diffusers-style folder or a Hub id. Reads JSON and safetensors only.
+
+        Raises UsageError where the folder is missing, incomplete or not a HERO checkpoint.
+        """
+        folder = _local_folder(checkpoint)
+        config = _read_config(folder)
+        return cls(config, lambda part: _load_part(folder, part), dtype, device)
+
+    @classmethod
+    def random(
+        cls,
+        config: HeroConfig | str,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> "HeroModel":
+        """Seeded random weights for tests and benchmarks: zero-initialised layers and alphas are drawn too.
+
+        Each part has a seed of its own, so that one part alone equals that part of the whole.
+        """
+        config = HeroConfig.from_preset(config) if isinstance(config, str) else config
+        return cls(config, lambda part: _random_part(config, part, seed), dtype, device)
+
+    def __getitem__(self, part: str) -> Any:
+        if part not in self._parts:
+            # nn.Module's own `to`: diffusers' warns about float32 modules that these parts do not have
+            module = nn.Module.to(self._make_part(part), device=self.device, dtype=self.dtype)
+            self._parts[part] = module.eval().requires_grad_(False)
+        return self._parts[part]
+
+    def release(self) -> None:
+        """Forget the parts made so far; asking again makes them again."""
+        self._parts.clear()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the checkpoint as a diffusers-style folder: model_index.json, and config.json + safetensors a part."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in PARTS:
+            self[part].save_pretrained(folder / part)
+        (folder / "scheduler").mkdir(exist_ok=True)
+        _write_json(folder / "scheduler" / "scheduler_config.json", self.config.scheduler)
+        library = {AutoencoderKL: "diffusers", CLIPVisionModelWithProjection: "transformers"}
+        index: dict[str, Any] = {part: [library.get(cls, "hero_rt"), cls.__name__] for part, cls in PARTS.items()}
+        index["scheduler"] = ["diffusers", self.config.scheduler["_class_name"]]
+        # last: a folder without it is not a checkpoint, so an interrupted save is never taken for a whole one
+        index |= {"_class_name": "HeroModel", "name": self.config.name, "num_frames": self.config.num_frames}
+        _write_json(folder / "model_index.json", index)
+
+
+def make_part(config: HeroConfig, part: str) -> nn.Module:
+    """One part, newly initialised as training starts (zero-initialised layers at zero)."""
+    if part in ("unet", "refnet"):
+        return PARTS[part](**config.network)
+    if part == "flow_encoder":
+        return FlowEncoder3D(
+            **config.network, embedding_channels=config.embedding_channels, ofe_timestep=config.ofe_timestep
+        )
+    if part == "vae":
+        return AutoencoderKL(**config.vae)
+    if part == "image_projection":
+        return OpenClipProjection(
+            config.openclip["projection_dim"], config.cross_attention_dim, config.num_openclip_tokens
+        )
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(**(config.clip if part == "image_encoder" else config.openclip))
+    )
+
+
+def _random_part(config: HeroConfig, part: str, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + zlib.crc32(part.encode()))
+        module = make_part(config, part)
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d) and not layer.weight.any():
+                layer.reset_parameters()
+            elif isinstance(layer, nn.GroupNorm | nn.LayerNorm):
+                nn.init.normal_(layer.weight, 1.0, 0.1)
+                nn.init.normal_(layer.bias, 0.0, 0.1)
+            elif isinstance(layer, MotionModule):
+                nn.init.uniform_(layer.im3_alpha, 0.1, 0.4)
+    return module
+
+
+def _local_folder(checkpoint: str | Path) -> Path:
+    folder = Path(checkpoint)
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(snapshot_download(str(checkpoint), allow_patterns=["*.json", "*.safetensors"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"checkpoint {str(checkpoint)!r} is neither a folder nor a reachable Hub id: {reason}") from error
+
+
+def _load_part(folder: Path, part: str) -> nn.Module:
+    if not any((folder / part).glob("*.safetensors")):
+        raise UsageError(f"checkpoint {folder}: {part}/ holds no .safetensors file; the checkpoint is incomplete")
+    cls = PARTS[part]
+    try:
+        return cls.from_pretrained(folder / part, use_safetensors=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"checkpoint {folder}: cannot load {part}/ as {cls.__name__}: {reason}") from error
+
+
+def _read_config(folder: Path) -> HeroConfig:
+    index = _read_json(folder / "model_index.json")
+    if index.get("_class_name") != "HeroModel":
+        raise UsageError(
+            f"checkpoint {folder}: model_index.json is of a {index.get('_class_name')!r}, not a HeroModel; "
+            "assemble one with: hero-export compose"
+        )
+    parts = {part: _read_json(folder / part / "config.json") for part in PARTS}
+    unet, flow = parts["unet"], parts["flow_encoder"]
+    return HeroConfig.from_dict(
+        {
+            "name": index.get("name", folder.name),
+            "num_frames": index.get("num_frames", 16),
+            "block_out_channels": unet["block_out_channels"],
+            "num_attention_heads": unet["num_attention_heads"],
+            "cross_attention_dim": unet["cross_attention_dim"],
+            "norm_num_groups": unet["norm_num_groups"],
+            "mid_motion": unet["mid_motion"],
+            "im3_placement": unet["im3_placement"],
+            "embedding_channels": flow["embedding_channels"],
+            "ofe_timestep": flow["ofe_timestep"],
+            "num_openclip_tokens": parts["image_projection"]["num_tokens"],
+            "vae": _public(parts["vae"]),
+            "clip": _public(parts["image_encoder"]),
+            "openclip": _public(parts["image_encoder_2"]),
+            "scheduler": _read_json(folder / "scheduler" / "scheduler_config.json"),
+        }
+    )
+
+
+def _public(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UsageError(f"checkpoint file {path} is missing; is {path.parent} a HERO checkpoint?") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"checkpoint file {path} is not JSON: {error}") from error
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n")

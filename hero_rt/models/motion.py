@@ -1,0 +1,111 @@
+"""AnimateDiff's motion module with HERO's IM³: temporal attention whose output frames are blended with neighbours."""
+
+import math
+
+import torch
+from diffusers.models.attention import FeedForward
+from hero_kernels import im3_blend, temporal_attention_im3
+from torch import Tensor, nn
+
+from hero_rt.models.attention import _Projections
+from hero_rt.models.config import Im3Placement
+
+MAX_FRAMES = 32
+
+
+def sinusoidal_positions(length: int, channels: int) -> Tensor:
+    """Sines on even channels, cosines on odd (Vaswani et al.), [length, channels], FP32."""
+    angles = torch.arange(length)[:, None] * torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+class TemporalAttention(_Projections):
+    """Self-attention over the frames of each spatial token, then M_I(alpha) over frames, then to_out.
+
+    M_I's rows sum to 1 and it acts on frames while to_out acts on channels, so blending before to_out equals
+    blending after it, bias included.
+    """
+
+    def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
+        """x: [B, F, S, C]; alpha: [1] FP32. Returns [B, F, S, C]."""
+        out = temporal_attention_im3(self.to_q(x), self.to_k(x), self.to_v(x), alpha, self.num_heads)
+        return self.to_out[0](out)
+
+
+class _PositionalEmbedding(nn.Module):
+    """The name under which checkpoints hold the sinusoid. It is a closed form: recomputed here, never loaded."""
+
+    pe: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("pe", sinusoidal_positions(MAX_FRAMES, channels), persistent=False)
+        self.register_load_state_dict_pre_hook(_drop_positions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, F, S, C] plus the position of its frame."""
+        return x + self.pe[: x.shape[1], None].to(x.dtype)
+
+
+def _drop_positions(module: nn.Module, state_dict: dict, prefix: str, *_: object) -> None:
+    state_dict.pop(prefix + "pe", None)
+
+
+class MotionTransformerBlock(nn.Module):
+    """[LayerNorm, + position, temporal self-attention] twice, then LayerNorm and a GEGLU feed-forward."""
+
+    def __init__(self, channels: int, num_heads: int):
+        super().__init__()
+        self.pos_embed = _PositionalEmbedding(channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = TemporalAttention(channels, num_heads)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = TemporalAttention(channels, num_heads)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels, activation_fn="geglu")
+
+    def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
+        """x: [B, F, S, C]. Returns [B, F, S, C]."""
+        x = x + self.attn1(self.pos_embed(self.norm1(x)), alpha)
+        x = x + self.attn2(self.pos_embed(self.norm2(x)), alpha)
+        return x + self.ff(self.norm3(x))
+
+
+class MotionModule(nn.Module):
+    """AnimateDiff's motion module (diffusers' AnimateDiffTransformer3D) with one learnable IM³ alpha.
+
+    `im3_placement` says where M_I(alpha) acts: "attention", on both temporal attentions' outputs; "module", on
+    proj_out's output before the residual; "output", after the residual (the literal reading of HERO Eq. 3).
+    """
+
+    no_blend: Tensor
+
+    def __init__(self, channels: int, num_heads: int, norm_num_groups: int, im3_placement: Im3Placement):
+        super().__init__()
+        self.im3_placement = im3_placement
+        self.norm = nn.GroupNorm(norm_num_groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([MotionTransformerBlock(channels, num_heads)])
+        self.proj_out = nn.Linear(channels, channels)
+        self.im3_alpha = nn.Parameter(torch.zeros(1))
+        self.register_buffer("no_blend", torch.zeros(1), persistent=False)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """x: [B·F, C, h, w], frame-major. Returns the same shape."""
+        height, width = x.shape[-2:]
+        alpha = self.im3_alpha.float()
+        inside = alpha if self.im3_placement == "attention" else self.no_blend.float()
+
+        # per frame: AnimateDiff's weights were trained so; diffusers normalises jointly over the frames
+        tokens = self.norm(x).flatten(2).transpose(1, 2).unflatten(0, (-1, num_frames))
+        tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens), inside))
+        residual = x.flatten(2).transpose(1, 2).unflatten(0, (-1, num_frames))
+        if self.im3_placement == "module":
+            tokens = im3_blend(tokens, alpha, residual)
+        elif self.im3_placement == "output":
+            tokens = im3_blend(tokens + residual, alpha)
+        else:
+            tokens = tokens + residual
+        return tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (height, width))

@@ -1,0 +1,23 @@
+"""The semantic references: two CLIP image encoders and the projection of the second to four tokens."""
+
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class OpenClipProjection(ModelMixin, ConfigMixin):
+    """IP-Adapter's image projection (diffusers' ImageProjection, same names): one embedding to L tokens."""
+
+    @register_to_config
+    def __init__(self, image_embed_dim: int = 1024, cross_attention_dim: int = 768, num_tokens: int = 4):
+        super().__init__()
+        self.num_tokens = num_tokens
+        self.image_embeds = nn.Linear(image_embed_dim, num_tokens * cross_attention_dim)
+        self.norm = nn.LayerNorm(cross_attention_dim)
+
+    def forward(self, image_embeds: Tensor) -> Tensor:
+        """[N, E] to [N, L, D]."""
+        return self.norm(self.image_embeds(image_embeds).unflatten(1, (self.num_tokens, -1)))

@@ -1,0 +1,221 @@
+"""The six submodules that are exported and run: what each reads and returns, and the PyTorch module of each.
+
+Names, order and shapes are the boundary between the model, the engines and the runtime. B·F rows are one window's
+frames; a softmax over f_c's single token is 1, so there is no clip_k.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hero_rt.errors import UsageError
+from hero_rt.models.attention import AttentionConstants
+from hero_rt.models.config import (
+    IMAGE_SIZE,
+    LATENT_CHANNELS,
+    NUM_ATTENTIONS,
+    NUM_RESIDUALS,
+    HeroConfig,
+)
+from hero_rt.models.hero import HeroModel
+from hero_rt.profile import Profile
+
+SUBMODULES = ("vae_encoder", "semantic", "refnet", "flow_encoder", "unet_step", "vae_decoder")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and dtype of one named tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
+
+
+Specs = dict[str, TensorSpec]
+
+
+def submodule_io(name: str, config: HeroConfig, profile: Profile, dtype: torch.dtype) -> tuple[Specs, Specs]:
+    """(inputs, outputs) of a submodule by name, in the order its module takes and returns them.
+
+    Sample, timestep and noise_pred are FP32 (the sampler is); the rest is `dtype`.
+    """
+    rows = profile.frames
+    pixels = (rows, 3, profile.height, profile.width)
+    levels = config.level_sizes(profile.height, profile.width)
+    latents = (rows, LATENT_CHANNELS, *levels[0])
+    width = config.cross_attention_dim
+    f32 = torch.float32
+
+    clip_embeds = {"clip_embeds": TensorSpec((rows, 1, width), dtype)}
+    openclip_embeds = {"openclip_embeds": TensorSpec((rows, config.num_openclip_tokens, width), dtype)}
+    embeds = clip_embeds | openclip_embeds
+
+    def per_attention(prefix: str, tokens: Callable[[int], int]) -> Specs:
+        return {
+            f"{prefix}.{i}": TensorSpec((rows, tokens(level), config.block_out_channels[level]), dtype)
+            for i, level in enumerate(config.attention_levels)
+        }
+
+    def num_tokens(level: int) -> int:
+        return levels[level][0] * levels[level][1]
+
+    semantic = (
+        per_attention("clip_v", lambda _: 1)
+        | per_attention("openclip_k", lambda _: config.num_openclip_tokens)
+        | per_attention("openclip_v", lambda _: config.num_openclip_tokens)
+    )
+    reference = per_attention("ref_k", num_tokens) | per_attention("ref_v", num_tokens)
+    residuals = {
+        f"flow_residual.{j}": TensorSpec((rows, config.block_out_channels[c], *levels[level]), dtype)
+        for j, (c, level) in enumerate(config.residual_levels)
+    }
+    flow_inputs = {"flow_mask": TensorSpec(pixels, dtype)} | embeds
+    # with a synced OFE the residuals depend on the step, so the step makes them itself
+    flow_reads = residuals if config.ofe_timestep == "zero" else flow_inputs
+    table: dict[str, tuple[Specs, Specs]] = {
+        "vae_encoder": ({"frames": TensorSpec(pixels, dtype)}, {"latents": TensorSpec(latents, dtype)}),
+        "semantic": ({"pixel_values": TensorSpec((rows, 3, IMAGE_SIZE, IMAGE_SIZE), dtype)}, embeds | semantic),
+        "refnet": ({"latents": TensorSpec(latents, dtype)} | embeds, reference),
+        "flow_encoder": (flow_inputs, residuals),
+        "unet_step": (
+            {
+                "sample": TensorSpec(latents, f32),
+                "timestep": TensorSpec((1,), f32),
+                "condition": TensorSpec((rows, LATENT_CHANNELS + 1, *levels[0]), dtype),
+            }
+            | reference
+            | semantic
+            | flow_reads,
+            {"noise_pred": TensorSpec((profile.guidance_rows * rows, *latents[1:]), f32)},
+        ),
+        "vae_decoder": ({"latents": TensorSpec(latents, dtype)}, {"frames": TensorSpec(pixels, dtype)}),
+    }
+    return table[name]
+
+
+class VaeEncoder(nn.Module):
+    """frames [N, 3, H, W] in [-1, 1] to the posterior's mode x scaling factor, [N, 4, h, w]."""
+
+    def __init__(self, model: HeroModel, profile: Profile):
+        super().__init__()
+        vae = model["vae"]
+        self.encoder, self.quant_conv, self.scale = vae.encoder, vae.quant_conv, vae.config.scaling_factor
+
+    def forward(self, frames: Tensor) -> Tensor:
+        mean, _ = self.quant_conv(self.encoder(frames)).chunk(2, dim=1)
+        return mean * self.scale
+
+
+class VaeDecoder(nn.Module):
+    """latents [N, 4, h, w] to frames [N, 3, H, W] in about [-1, 1]."""
+
+    def __init__(self, model: HeroModel, profile: Profile):
+        super().__init__()
+        vae = model["vae"]
+        self.decoder, self.post_quant_conv, self.scale = vae.decoder, vae.post_quant_conv, vae.config.scaling_factor
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.decoder(self.post_quant_conv(latents / self.scale))
+
+
+class Semantic(nn.Module):
+    """Both CLIP encoders, and the UNet's cross-attention values and keys of their tokens."""
+
+    def __init__(self, model: HeroModel, profile: Profile):
+        super().__init__()
+        self.clip, self.openclip = model["image_encoder"], model["image_encoder_2"]
+        self.projection = model["image_projection"]
+        self.cross_attentions = nn.ModuleList(
+            attention.transformer_blocks[0].attn2 for attention in model["unet"].spatial_attentions()
+        )
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        clip_embeds = self.clip(pixel_values).image_embeds[:, None]
+        openclip_embeds = self.projection(self.openclip(pixel_values).image_embeds)
+        projected = [attn.project_semantic(clip_embeds, openclip_embeds) for attn in self.cross_attentions]
+        return (
+            clip_embeds,
+            openclip_embeds,
+            *(constants.clip_v for constants in projected),
+            *(constants.openclip_k for constants in projected),
+            *(constants.openclip_v for constants in projected),
+        )
+
+
+class Reference(nn.Module):
+    """The RefNet at t = 0, and the UNet's self-attention keys and values of its features."""
+
+    def __init__(self, model: HeroModel, profile: Profile):
+        super().__init__()
+        self.refnet, self.num_frames = model["refnet"], profile.frames
+        self.self_attentions = nn.ModuleList(
+            attention.transformer_blocks[0].attn1 for attention in model["unet"].spatial_attentions()
+        )
+
+    def forward(self, latents: Tensor, clip_embeds: Tensor, openclip_embeds: Tensor) -> tuple[Tensor, ...]:
+        timestep = torch.zeros(1, device=latents.device)
+        features = self.refnet(latents, clip_embeds, openclip_embeds, timestep, self.num_frames)
+        projected = [
+            attn.project_reference(feature) for attn, feature in zip(self.self_attentions, features, strict=True)
+        ]
+        return (*(k for k, _ in projected), *(v for _, v in projected))
+
+
+class FlowResiduals(nn.Module):
+    """The flow encoder at t = 0."""
+
+    def __init__(self, model: HeroModel, profile: Profile):
+        super().__init__()
+        self.flow_encoder, self.num_frames = model["flow_encoder"], profile.frames
+
+    def forward(
+        self, flow_mask: Tensor, clip_embeds: Tensor, openclip_embeds: Tensor, timestep: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        if timestep is None:
+            timestep = torch.zeros(1, device=flow_mask.device)
+        return tuple(self.flow_encoder(flow_mask, clip_embeds, openclip_embeds, timestep, self.num_frames))
+
+
+class UNetStep(nn.Module):
+    """One denoising step on cached constants, in the order of `submodule_io("unet_step", ...)`."""
+
+    def __init__(self, model: HeroModel, profile: Profile):
+        super().__init__()
+        self.unet, self.num_frames, self.guided = model["unet"], profile.frames, profile.guided
+        self.synced_flow = FlowResiduals(model, profile) if model.config.ofe_timestep == "synced" else None
+
+    def forward(self, sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:
+        groups = [constants[i * NUM_ATTENTIONS : (i + 1) * NUM_ATTENTIONS] for i in range(5)]
+        ref_k, ref_v, clip_v, openclip_k, openclip_v = groups
+        flow = constants[5 * NUM_ATTENTIONS :]
+        residuals = self.synced_flow(*flow, timestep) if self.synced_flow is not None else flow
+        assert len(residuals) == NUM_RESIDUALS
+        reads = [
+            AttentionConstants(*row) for row in zip(clip_v, openclip_k, openclip_v, ref_k, ref_v, strict=True)
+        ]
+        return self.unet(sample, timestep, condition, reads, residuals, self.num_frames, self.guided).float()
+
+
+_MODULES: dict[str, type[nn.Module]] = {
+    "vae_encoder": VaeEncoder,
+    "semantic": Semantic,
+    "refnet": Reference,
+    "flow_encoder": FlowResiduals,
+    "unet_step": UNetStep,
+    "vae_decoder": VaeDecoder,
+}
+
+
+def build_submodule(model: HeroModel, name: str, profile: Profile) -> nn.Module:
+    """The PyTorch module of a submodule; it loads only the parts that it needs. Positional inputs, tuple or tensor out.
+
+    Raises UsageError where the profile's window is longer than the model's positions.
+    """
+    if name not in _MODULES:
+        raise UsageError(f"unknown submodule {name!r}; known: {', '.join(SUBMODULES)}")
+    return _MODULES[name](model, profile).eval()

@@ -1,0 +1,78 @@
+"""All that stays constant while one window is denoised, computed once: the cache that `unet_step` binds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hero_rt.canvas import Canvas
+from hero_rt.engines.engine import Engine, EngineSet
+from hero_rt.flow import flow_mask
+from hero_rt.models.config import IMAGE_SIZE
+from hero_rt.models.semantic import CLIP_MEAN, CLIP_STD
+from hero_rt.profile import Profile
+
+
+@dataclass(frozen=True)
+class PreparedWindow:
+    """The inputs of `unet_step` that do not change from step to step, by name."""
+
+    constants: dict[str, Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """What holding this window costs; joint mode holds every window of the clip."""
+        return sum(tensor.nbytes for tensor in self.constants.values())
+
+
+def prepare_window(
+    engines: EngineSet,
+    profile: Profile,
+    canvas: Canvas,
+    source: np.ndarray,
+    flow: np.ndarray,
+    finished: np.ndarray | None = None,
+) -> PreparedWindow:
+    """Run the VAE encoder, both CLIPs, the RefNet and the flow encoder once each.
+
+    source: uint8 [F, h, w, 3]; flow: its optical flow, float32 [F, 2, h, w] in pixels; finished: uint8
+    [P, H, W, 3], outpainted frames that replace the first P as wholly known (mask 0), or None.
+    """
+    num_finished = 0 if finished is None else len(finished)
+    frames = canvas.place(source)
+    flow_and_mask = flow_mask(flow, canvas)
+    mask = canvas.latent_mask().expand(len(source), -1, -1, -1).clone()
+    if finished is not None:
+        frames[:num_finished] = canvas.place_finished(finished)
+        flow_and_mask[:num_finished, 2] = 0
+        mask[:num_finished] = 0
+
+    unet_step = engines.open("unet_step", profile)
+    latents = run(engines, "vae_encoder", profile, frames=frames)["latents"]
+    semantic = run(engines, "semantic", profile, pixel_values=clip_pixels(frames))
+    embeds = {name: semantic[name] for name in ("clip_embeds", "openclip_embeds")}
+    available = {
+        "condition": torch.cat([mask.to(latents), latents], dim=1),
+        **semantic,
+        **run(engines, "refnet", profile, latents=latents, **embeds),
+    }
+    if "flow_mask" in unet_step.inputs:  # the synced ablation: the step runs the flow encoder itself
+        available["flow_mask"] = flow_and_mask.to(latents)
+    else:
+        available |= run(engines, "flow_encoder", profile, flow_mask=flow_and_mask, **embeds)
+    return PreparedWindow({name: tensor for name, tensor in available.items() if name in unet_step.inputs})
+
+
+def clip_pixels(frames: Tensor) -> Tensor:
+    """Canvas frames [F, 3, H, W] in [-1, 1] as both CLIPs read them: the whole canvas, resized and normalised."""
+    small = F.interpolate(frames, (IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True).clamp(-1, 1)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    return (small / 2 + 0.5 - mean) / std
+
+
+def run(engines: EngineSet, submodule: str, profile: Profile, **inputs: Tensor) -> dict[str, Tensor]:
+    """Run one submodule, its inputs taken to the engine's dtypes and device."""
+    engine: Engine = engines.open(submodule, profile)
+    return engine(**{name: x.to(engines.device, engine.inputs[name].dtype) for name, x in inputs.items()})

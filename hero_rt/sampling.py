@@ -1,0 +1,49 @@
+"""Samplers: diffusers' schedulers by name, and classifier-free guidance."""
+
+import inspect
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor
+
+from hero_rt.errors import UsageError
+
+SAMPLERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "pndm": "PNDMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-a": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",
+}
+
+
+def make_scheduler(config: dict[str, Any], sampler: str | None = None) -> Any:
+    """A diffusers scheduler from a checkpoint's scheduler config.
+
+    sampler: a short name of `SAMPLERS` or a diffusers class name; None is the one the checkpoint names.
+    """
+    wanted = sampler or config["_class_name"]
+    name = SAMPLERS.get(wanted.lower(), wanted)
+    cls = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if cls is None:
+        raise UsageError(f"unknown sampler {wanted!r}; known: {', '.join(SAMPLERS)}, or a diffusers scheduler class")
+    return cls.from_config({key: value for key, value in config.items() if key != "_class_name"})
+
+
+def step_arguments(scheduler: Any, generator: torch.Generator | None, eta: float) -> dict[str, Any]:
+    """The keyword arguments of this scheduler's `step` beyond the three that all take."""
+    accepted = inspect.signature(scheduler.step).parameters
+    return {key: value for key, value in (("generator", generator), ("eta", eta)) if key in accepted}
+
+
+def guide(noise: Tensor, guidance_scale: float, guided: bool) -> Tensor:
+    """Classifier-free guidance (Ho & Salimans): noise [2·F, ...], rows uncond, cond, to [F, ...]; [F, ...] unguided."""
+    if not guided:
+        return noise
+    uncond, cond = noise.chunk(2)
+    return uncond + guidance_scale * (cond - uncond)
