@@ -1,0 +1,57 @@
+"""`hero::temporal_attention_im3` as a torch operator: eager, torch.export, torch.compile, AOTInductor."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
+
+
+@torch.library.triton_op("hero::temporal_attention_im3", mutates_args={})
+def _temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
+    return _composed(q, k, v, alpha, num_heads)
+
+
+def _composed(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
+    """Permute, SDPA, blend: what a machine without the fused kernel runs."""
+    batch, frames, tokens, channels = q.shape
+
+    def heads_first(x: Tensor) -> Tensor:  # [B·S, H, F, d]
+        return x.transpose(1, 2).reshape(batch * tokens, frames, num_heads, -1).transpose(1, 2)
+
+    out = F.scaled_dot_product_attention(heads_first(q), heads_first(k), heads_first(v))
+    out = out.transpose(1, 2).reshape(batch, tokens, frames, channels).transpose(1, 2)
+    a = alpha.to(out.dtype)
+    inner = a * (out[:, :-2] + out[:, 2:]) + (1 - 2 * a) * out[:, 1:-1]
+    return torch.cat([out[:, :1], inner, out[:, -1:]], dim=1)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    *tensors, ctx.num_heads = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx, grad: Tensor):
+    saved = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+    with torch.enable_grad():
+        grads = torch.autograd.grad(reference(*saved, ctx.num_heads), saved, grad)
+    return (*grads, None)
+
+
+_temporal_attention_im3.register_autograd(_backward, setup_context=_setup_context)
+
+
+def temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
+    """M_I(alpha) · softmax(q kᵀ/√d) · v over frames; shapes and meaning as in `reference.temporal_attention_im3`.
+
+    Raises ValueError on shapes that do not fit.
+    """
+    if q.ndim != 4 or q.shape != k.shape or q.shape != v.shape:
+        raise ValueError(
+            f"q, k, v must be equal [B, F, S, C]; got {list(q.shape)}, {list(k.shape)}, {list(v.shape)}"
+        )
+    if q.shape[-1] % num_heads:
+        raise ValueError(f"C = {q.shape[-1]} is not a multiple of num_heads = {num_heads}")
+    if alpha.numel() != 1:
+        raise ValueError(f"alpha must hold one value; got shape {list(alpha.shape)}")
+    return torch.ops.hero.temporal_attention_im3(q, k, v, alpha, num_heads)
