@@ -1,0 +1,169 @@
+"""Where the source lies in the frame to fill: masks, placement, and the composite that keeps every source pixel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hero_rt.errors import UsageError
+from hero_rt.models.config import VAE_SCALE
+
+TASKS = {"OPC": "all four sides", "OPV": "left and right", "OPH": "top and bottom"}
+ANCHORS = {  # where the source lies: share of the padding at the top, share of it at the left
+    "top-left": (0.0, 0.0),
+    "top": (0.0, 0.5),
+    "top-right": (0.0, 1.0),
+    "left": (0.5, 0.0),
+    "center": (0.5, 0.5),
+    "right": (0.5, 1.0),
+    "bottom-left": (1.0, 0.0),
+    "bottom": (1.0, 0.5),
+    "bottom-right": (1.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A source of `source_width` x `source_height` pixels with pixels to generate on each side.
+
+    The target is source plus padding. The model sees it extended at the right and bottom to multiples of 8 (the
+    latent cell); that strip is generated like the padding and cropped from the result.
+    """
+
+    source_width: int
+    source_height: int
+    top: int
+    right: int
+    bottom: int
+    left: int
+
+    def __post_init__(self) -> None:
+        sides = {"top": self.top, "right": self.right, "bottom": self.bottom, "left": self.left}
+        for side, pixels in sides.items():
+            if pixels < 0:
+                raise UsageError(f"padding {side} is {pixels}; padding must not be negative (crop the clip first)")
+        if not any(sides.values()):
+            raise UsageError(
+                f"target {self.width}x{self.height} equals the source: nothing to generate; ask for more than the source"
+            )
+
+    @classmethod
+    def from_padding(cls, width: int, height: int, padding: tuple[int, int, int, int]) -> "Canvas":
+        """padding: top, right, bottom, left in pixels (CSS order)."""
+        return cls(width, height, *padding)
+
+    @classmethod
+    def from_size(cls, width: int, height: int, target_width: int, target_height: int, anchor: str = "center") -> "Canvas":
+        """A target size; `anchor` says where the source lies in it (center, top, bottom-right, ...)."""
+        if target_width < width or target_height < height:
+            raise UsageError(
+                f"target {target_width}x{target_height} is smaller than the source {width}x{height}; "
+                "outpainting only grows a frame: ask for at least the source's size, or scale the clip down first"
+            )
+        if anchor not in ANCHORS:
+            raise UsageError(f"anchor {anchor!r} is not one of {', '.join(ANCHORS)}")
+        y, x = ANCHORS[anchor]
+        top, left = int((target_height - height) * y), int((target_width - width) * x)
+        return cls(width, height, top, target_width - width - left, target_height - height - top, left)
+
+    @classmethod
+    def from_task(cls, width: int, height: int, task: str, ratio: float) -> "Canvas":
+        """OPC, OPV or OPH (HERO's names) with the generated fraction of the target's extent, per axis.
+
+        Split evenly; the odd pixel goes right or down. A width of 192 at OPV 0.25 becomes 256 = 32 + 192 + 32.
+        """
+        if task not in TASKS:
+            known = "; ".join(f"{name}: {sides}" for name, sides in TASKS.items())
+            raise UsageError(f"task {task!r} is not one of {known}")
+        if not 0 < ratio < 1:
+            raise UsageError(f"ratio {ratio} is the generated fraction of the target and lies between 0 and 1")
+        target_width = round(width / (1 - ratio)) if task in ("OPC", "OPV") else width
+        target_height = round(height / (1 - ratio)) if task in ("OPC", "OPH") else height
+        return cls.from_size(width, height, target_width, target_height)
+
+    @property
+    def width(self) -> int:
+        return self.left + self.source_width + self.right
+
+    @property
+    def height(self) -> int:
+        return self.top + self.source_height + self.bottom
+
+    @property
+    def model_width(self) -> int:
+        return -(-self.width // VAE_SCALE) * VAE_SCALE
+
+    @property
+    def model_height(self) -> int:
+        return -(-self.height // VAE_SCALE) * VAE_SCALE
+
+    def describe(self) -> str:
+        return (
+            f"{self.source_width}x{self.source_height} to {self.width}x{self.height} "
+            f"(top {self.top}, right {self.right}, bottom {self.bottom}, left {self.left})"
+        )
+
+    @property
+    def _source(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.source_height), slice(self.left, self.left + self.source_width)
+
+    def place(self, frames: np.ndarray) -> Tensor:
+        """uint8 [F, h, w, 3] source frames to [F, 3, MH, MW] in [-1, 1]; unknown pixels are 0."""
+        self._check(frames, self.source_width, self.source_height, "source")
+        out = torch.zeros(len(frames), 3, self.model_height, self.model_width)
+        out[:, :, *self._source] = _signed(frames)
+        return out
+
+    def place_finished(self, frames: np.ndarray) -> Tensor:
+        """uint8 [F, H, W, 3] outpainted frames to [F, 3, MH, MW] in [-1, 1]: known everywhere.
+
+        The strip beyond the target, which no frame has, repeats the target's edge: these frames' masks say that
+        every cell is known.
+        """
+        self._check(frames, self.width, self.height, "finished")
+        edge = (0, self.model_width - self.width, 0, self.model_height - self.height)
+        return torch.nn.functional.pad(_signed(frames), edge, mode="replicate")
+
+    def pixel_mask(self) -> Tensor:
+        """[1, MH, MW], 1 = generate."""
+        mask = torch.ones(1, self.model_height, self.model_width)
+        mask[:, *self._source] = 0
+        return mask
+
+    def latent_mask(self) -> Tensor:
+        """[1, MH/8, MW/8], 1 = generate: a cell is known only where all its 8x8 pixels are."""
+        return torch.nn.functional.max_pool2d(self.pixel_mask(), VAE_SCALE)
+
+    def composite(self, generated: Tensor, source: np.ndarray, feather: int = 8) -> np.ndarray:
+        """[F, 3, MH, MW] in [-1, 1] and its source uint8 [F, h, w, 3] to uint8 [F, H, W, 3].
+
+        Source pixels come back bit-exact. On the generated side, over `feather` pixels, the difference that the
+        model left at the nearest source pixel is carried outward and faded out, so that no step shows at the seam
+        and no source row is smeared.
+        """
+        if feather < 0:
+            raise UsageError(f"feather is {feather} px; it must not be negative")
+        self._check(source, self.source_width, self.source_height, "source")
+        rows, columns = self._source
+        target = generated[:, :, : self.height, : self.width].float().clamp(-1, 1)
+        if feather:
+            y, x = torch.arange(self.height), torch.arange(self.width)
+            near_y, near_x = y.clamp(rows.start, rows.stop - 1), x.clamp(columns.start, columns.stop - 1)
+            distance = torch.hypot((y - near_y).float()[:, None], (x - near_x).float()[None])
+            # half a cosine: 1 at the seam, 0 at feather + 1 px
+            weight = 0.5 + 0.5 * torch.cos(torch.pi * (distance / (feather + 1)).clamp(max=1))
+            step = _signed(source) - target[:, :, rows, columns]
+            carried = step[:, :, near_y - rows.start][:, :, :, near_x - columns.start]
+            target = (target + weight * carried).clamp(-1, 1)
+        out = ((target + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        out[:, rows, columns] = source
+        return out
+
+    def _check(self, frames: np.ndarray, width: int, height: int, what: str) -> None:
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
+            raise UsageError(f"{what} frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, {height}, {width}, 3]")
+
+
+def _signed(frames: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,66 @@
+"""Dense optical flow of the source clip, as the flow encoder reads it."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hero_rt.canvas import Canvas
+from hero_rt.errors import UsageError
+
+FlowMethod = Literal["dis", "raft"]
+
+
+def optical_flow(frames: np.ndarray, method: FlowMethod = "dis") -> np.ndarray:
+    """Flow from frame t to t+1 in pixels, float32 [F, 2, h, w] (x, y); the last frame repeats its predecessor's.
+
+    frames: uint8 [F, h, w, 3] RGB, before any padding: padded edges would corrupt it. A single frame has no flow
+    (zeros). "dis" is OpenCV's DIS (Kroeger et al. 2016), no weights; "raft" is torchvision's RAFT where installed.
+    """
+    if method not in ("dis", "raft"):
+        raise UsageError(f"flow method {method!r} is not one of dis, raft")
+    flow = np.zeros((len(frames), 2, *frames.shape[1:3]), np.float32)
+    if len(frames) > 1:
+        flow[:-1] = _dis(frames) if method == "dis" else _raft(frames)
+        flow[-1] = flow[-2]
+    return flow
+
+
+def flow_mask(flow: np.ndarray, canvas: Canvas) -> Tensor:
+    """The flow encoder's input [F, 3, MH, MW]: flow x / MW, flow y / MH (zero where unknown), mask (1 = generate)."""
+    out = torch.zeros(len(flow), 3, canvas.model_height, canvas.model_width)
+    size = torch.tensor([canvas.model_width, canvas.model_height]).view(2, 1, 1)
+    rows = slice(canvas.top, canvas.top + canvas.source_height)
+    columns = slice(canvas.left, canvas.left + canvas.source_width)
+    out[:, :2, rows, columns] = torch.from_numpy(flow) / size
+    out[:, 2:] = canvas.pixel_mask()
+    return out
+
+
+def _dis(frames: np.ndarray) -> np.ndarray:
+    import cv2
+
+    # DIS matches 8x8 patches on a pyramid; below that there is nothing to match, and OpenCV aborts
+    if min(frames.shape[1:3]) < 16:
+        raise UsageError(f"frames of {frames.shape[2]}x{frames.shape[1]} px are too small for optical flow (16 px at least)")
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
+    pairs = zip(grey, grey[1:], strict=False)
+    return np.stack([dis.calc(first, second, None) for first, second in pairs]).transpose(0, 3, 1, 2)
+
+
+def _raft(frames: np.ndarray) -> np.ndarray:
+    try:
+        from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
+    except ImportError as error:
+        raise UsageError("flow method raft needs torchvision (pip install torchvision); dis needs nothing") from error
+    height, width = frames.shape[1:3]
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    # RAFT takes multiples of 8, at least 128
+    padding = [max(128, -(-size // 8) * 8) - size for size in (width, height)]
+    images = torch.nn.functional.pad(images, (0, padding[0], 0, padding[1]), mode="replicate")
+    model = raft_large(weights=Raft_Large_Weights.DEFAULT).eval()
+    with torch.inference_mode():
+        flows = [model(first[None], second[None])[-1][0] for first, second in zip(images, images[1:], strict=False)]
+    return torch.stack(flows)[:, :, :height, :width].numpy()
