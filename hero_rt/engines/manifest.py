@@ -77,7 +77,7 @@ class Manifest(_Strict):
     tool_version: str
     format: EngineFormat
     dtype: Literal["fp32", "fp16"]
-    checkpoint: str
+    checkpoint: str  # as the build command named it
     model: dict[str, Any]  # HeroConfig
     kernel_digest: str
     target: Target

@@ -23,7 +23,7 @@ class AttentionConstants(NamedTuple):
 
 def repeat_rows(x: Tensor, rows: int) -> Tensor:
     """[N, ...] to [rows, ...], the N rows repeated in order: what every guidance row has in common."""
-    return x if x.shape[0] == rows else x.repeat(rows // x.shape[0], *([1] * (x.ndim - 1)))
+    return x if x.shape[0] == rows else torch.cat([x] * (rows // x.shape[0]))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Clips in and out: video files, folders of images, arrays."""
 
 from hero_rt.video.contact_sheet import contact_sheet
-from hero_rt.video.reader import VideoSource, open_video
+from hero_rt.video.reader import FirstFrames, VideoSource, open_video
 from hero_rt.video.writer import VideoWriter
 
-__all__ = ["VideoSource", "VideoWriter", "contact_sheet", "open_video"]
+__all__ = ["FirstFrames", "VideoSource", "VideoWriter", "contact_sheet", "open_video"]

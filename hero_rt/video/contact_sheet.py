@@ -10,10 +10,10 @@ _MARGIN = 8
 _LABEL = 22
 
 
-def contact_sheet(source: np.ndarray, result: np.ndarray, canvas: Canvas, columns: int = 6) -> Image.Image:
+def contact_sheet(result: np.ndarray, canvas: Canvas, columns: int = 6) -> Image.Image:
     """Two labelled rows of the same evenly spaced frames: the input on its grey canvas, and the output.
 
-    source: uint8 [N, h, w, 3]; result: uint8 [N, H, W, 3].
+    result: uint8 [N, H, W, 3]. The input is read off it: its pixels come back as they went in.
     """
     picked = np.linspace(0, len(result) - 1, min(columns, len(result))).round().astype(int)
     width, height = canvas.width, canvas.height
@@ -24,17 +24,15 @@ def contact_sheet(source: np.ndarray, result: np.ndarray, canvas: Canvas, column
     )
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
-    for row, (label, frames) in enumerate((("input", source), ("output", result))):
+    rows = slice(canvas.top, canvas.top + canvas.source_height)
+    inside = slice(canvas.left, canvas.left + canvas.source_width)
+    for row, text in enumerate((f"input: {canvas.describe()}", "output")):
         top = _MARGIN + row * (_LABEL + height + _MARGIN)
-        text = f"{label}: {canvas.describe()}" if row == 0 else label
         draw.text((_MARGIN, top), text, fill="black", font=font)
         for column, index in enumerate(picked):
-            tile = np.full((height, width, 3), _GREY, np.uint8)
+            tile = result[index]
             if row == 0:
-                tile[canvas.top : canvas.top + canvas.source_height, canvas.left : canvas.left + canvas.source_width] = (
-                    frames[index]
-                )
-            else:
-                tile = frames[index]
+                tile = np.full_like(tile, _GREY)
+                tile[rows, inside] = result[index, rows, inside]
             sheet.paste(Image.fromarray(tile), (_MARGIN + column * (width + _MARGIN), top + _LABEL))
     return sheet

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -170,6 +171,24 @@ class VideoFile(VideoSource):
             raise VideoError(
                 f"{self._path} is truncated: its header promises {self.num_frames} frames, the data ends after {packets}"
             )
+
+
+class FirstFrames(VideoSource):
+    """At most the first `limit` frames of another source."""
+
+    def __init__(self, source: VideoSource, limit: int):
+        if limit < 1:
+            raise UsageError(f"max frames is {limit}; it must be at least 1")
+        self._source, self._limit = source, limit
+        self.width, self.height, self.frame_rate = source.width, source.height, source.frame_rate
+        self.has_audio = source.has_audio
+        self.num_frames = min(source.num_frames, limit) if source.num_frames else None
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return islice(self._source.frames(), self._limit)
+
+    def close(self) -> None:
+        self._source.close()
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:

@@ -8,13 +8,13 @@ A runtime that has no `TemporalAttentionIM3` runs the body; TensorRT takes the p
 registered. Functions are keyed by op_type alone there, so the name is globally unique.
 """
 
+import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import onnx
 import onnxscript
 import torch
-from onnxscript import FLOAT, FLOAT16
 from onnxscript import opset20 as op
 
 from hero_kernels.im3_blend import op as _im3_blend_op  # noqa: F401  (registers torch.ops.hero.*)
@@ -22,13 +22,10 @@ from hero_kernels.temporal_attention_im3 import op as _temporal_attention_op  # 
 
 DOMAIN = "hero"
 OPSET = onnxscript.values.Opset(DOMAIN, 1)
-T = TypeVar("T", FLOAT, FLOAT16)
 
 
 @onnxscript.script(OPSET)
-def TemporalAttentionIM3(
-    q: T, k: T, v: T, alpha: FLOAT[1], num_heads: int, plugin_namespace: str, plugin_version: str
-) -> T:
+def TemporalAttentionIM3(q, k, v, alpha, num_heads: int, plugin_namespace: str, plugin_version: str):
     """q, k, v: [B, F, S, C]. Softmax and the blend of its rows are FP32, the products in the input's type."""
     heads = op.Constant(value_int=num_heads)
     split = op.Concat(op.Constant(value_ints=[0, 0, 0]), op.Reshape(heads, [1]), op.Constant(value_ints=[-1]), axis=0)
@@ -72,6 +69,11 @@ _node = onnxscript.values.Op(OPSET, "TemporalAttentionIM3", _SCHEMA)
 
 def _translate_attention(q, k, v, alpha, num_heads):
     return _node(q, k, v, alpha, num_heads=num_heads, plugin_namespace=DOMAIN, plugin_version="1")
+
+
+def function_digest() -> str:
+    """SHA-256 of the function body that exported graphs carry."""
+    return hashlib.sha256(TemporalAttentionIM3.to_function_proto().SerializeToString(deterministic=True)).hexdigest()
 
 
 def add_functions(model: onnxscript.ir.Model) -> None:

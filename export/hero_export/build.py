@@ -1,0 +1,232 @@
+"""Building an engine folder: each engine in a fresh process, finished ones kept, the manifest written last."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from hero_kernels.onnx import function_digest
+from pydantic import BaseModel, ValidationError
+
+from hero_export.checkpoint import Checkpoint
+from hero_export.onnx import OPSET, OnnxExport, export_onnx
+from hero_rt import __version__
+from hero_rt.engines.manifest import (
+    DTYPES,
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    EngineRecord,
+    FileRecord,
+    Manifest,
+    Target,
+    engine_profile,
+    read_manifest,
+    record_of,
+    tensor_records,
+    write_manifest,
+)
+from hero_rt.engines.onnxruntime import installed_version
+from hero_rt.errors import EngineError, HeroError
+from hero_rt.models.submodules import SUBMODULES, submodule_io
+from hero_rt.profile import Profile
+
+RECORDS = ".records"  # one finished engine a file, until the manifest takes them over
+
+
+class FinishedEngine(BaseModel):
+    """An engine that is whole, and the files that it consists of."""
+
+    engine: EngineRecord
+    files: dict[str, FileRecord]
+
+    def intact(self, folder: Path) -> bool:
+        """Whether every file is still what was built."""
+        return all((folder / name).is_file() and record_of(folder / name) == record for name, record in self.files.items())
+
+
+def build_engines(
+    checkpoint: Checkpoint,
+    folder: Path,
+    profiles: Sequence[Profile],
+    dtype: str,
+    report: Callable[[FinishedEngine, bool], None] = lambda engine, reused: None,
+) -> Manifest:
+    """Build the six submodules at `profiles` as ONNX Runtime engines into `folder`, and write its manifest.
+
+    Engines already there are kept where everything that determines them is equal; `report` hears of each engine.
+    A folder's existing profiles stay. Raises EngineError where another build holds the folder or where it was built
+    from something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return _build(checkpoint, folder, profiles, dtype, report)
+    except Timeout as error:
+        raise EngineError(f"another build is writing {folder}; wait for it or choose another --out") from error
+
+
+def _build(
+    checkpoint: Checkpoint,
+    folder: Path,
+    profiles: Sequence[Profile],
+    dtype: str,
+    report: Callable[[FinishedEngine, bool], None],
+) -> Manifest:
+    config = checkpoint.load().config
+    weights = checkpoint.digest()
+    previous = _previous_manifest(folder)
+    if previous is not None:
+        _check_same_origin(previous, folder, checkpoint, dtype)
+        profiles = [*{*profiles, *map(Profile.parse, previous.profiles)}]
+    finished = _finished_engines(folder, previous)
+
+    engines: list[FinishedEngine] = []
+    tasks = {(name, engine_profile(name, profile)) for profile in profiles for name in SUBMODULES}
+    for name, profile in sorted(tasks, key=lambda task: (str(task[1]), SUBMODULES.index(task[0]))):
+        file = f"{name}.{profile}.onnx"
+        key = _build_key(name, profile, dtype, config.to_dict(), weights)
+        done = finished.get(file)
+        reused = done is not None and done.engine.build_key == key and done.intact(folder)
+        if done is None or not reused:
+            done = _in_fresh_process(checkpoint, name, profile, dtype, folder / file, key)
+            _write_record(folder, done)
+        engines.append(done)
+        report(done, reused)
+
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        tool_version=__version__,
+        format="onnxruntime",
+        dtype=dtype,  # type: ignore[arg-type]
+        checkpoint=checkpoint.arguments,
+        model=config.to_dict(),
+        kernel_digest=function_digest(),
+        target=Target(library="onnxruntime", library_version=installed_version()),
+        engines=[done.engine for done in engines],
+        files={name: record for done in engines for name, record in done.files.items()},
+    )
+    write_manifest(folder, manifest)
+    for record in (folder / RECORDS).glob("*.json"):
+        record.unlink()
+    _remove_strays(folder, manifest)
+    return manifest
+
+
+def _in_fresh_process(
+    checkpoint: Checkpoint, name: str, profile: Profile, dtype: str, path: Path, key: str
+) -> FinishedEngine:
+    """One build a process: its memory is given back whole, and its peak is its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        try:
+            return pool.submit(_build_one, checkpoint, name, profile, dtype, path, key).result()
+        except BrokenProcessPool as error:
+            raise HeroError(
+                f"the process building {name} at {profile} was killed, most often for want of memory; "
+                "run the command again with more free (finished engines are kept)"
+            ) from error
+
+
+def _build_one(
+    checkpoint: Checkpoint, name: str, profile: Profile, dtype: str, path: Path, key: str
+) -> FinishedEngine:
+    model = checkpoint.load(DTYPES[dtype])
+    export: OnnxExport = export_onnx(model, name, profile, path)
+    inputs, outputs = submodule_io(name, model.config, profile, model.dtype)
+    engine = EngineRecord(
+        submodule=name,
+        profile=str(profile),
+        file=export.path.name,
+        weights=[export.weights.name],
+        inputs=tensor_records(inputs),
+        outputs=tensor_records(outputs),
+        build_key=key,
+        build_seconds=round(export.seconds, 2),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        build_flags={"opset": OPSET, "nodes": export.nodes, "hero_nodes": export.hero_nodes},
+    )
+    files = {file.name: record_of(file) for file in (export.path, export.weights)}
+    return FinishedEngine(engine=engine, files=files)
+
+
+def _build_key(name: str, profile: Profile, dtype: str, config: dict, weights: str) -> str:
+    determining = {
+        "submodule": name,
+        "profile": str(profile),
+        "dtype": dtype,
+        "model": config,
+        "weights": weights,
+        "opset": OPSET,
+        "kernel": function_digest(),
+        "versions": {package: version(package) for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers")},
+        "tool": __version__,
+        "sources": _source_digest(),
+    }
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+
+
+def _source_digest() -> str:
+    """SHA-256 of the model's and the exporter's source: a changed network is another engine."""
+    import hero_export
+    import hero_rt.models
+
+    roots = [Path(module.__file__ or "").parent for module in (hero_rt.models, hero_export)]
+    digest = hashlib.sha256()
+    for path in sorted(path for root in roots for path in root.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _write_record(folder: Path, done: FinishedEngine) -> None:
+    path = folder / RECORDS / f"{done.engine.file}.json"
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(done.model_dump_json())
+    os.replace(temporary, path)
+
+
+def _finished_engines(folder: Path, previous: Manifest | None) -> dict[str, FinishedEngine]:
+    """By file name: those of the last whole build, then those of one that was interrupted."""
+    found: dict[str, FinishedEngine] = {}
+    if previous is not None:
+        for engine in previous.engines:
+            files = {name: previous.files[name] for name in (engine.file, *engine.weights)}
+            found[engine.file] = FinishedEngine(engine=engine, files=files)
+    for path in (folder / RECORDS).glob("*.json"):
+        done = FinishedEngine.model_validate_json(path.read_text())
+        found[done.engine.file] = done
+    return found
+
+
+def _previous_manifest(folder: Path) -> Manifest | None:
+    """None where there is none, or where it cannot be read: then everything is built anew."""
+    if not (folder / MANIFEST_NAME).is_file():
+        return None
+    try:
+        return read_manifest(folder)
+    except (EngineError, ValidationError):
+        return None
+
+
+def _check_same_origin(previous: Manifest, folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
+    asked = {"format": "onnxruntime", "dtype": dtype, "checkpoint": checkpoint.arguments}
+    for field, value in asked.items():
+        if (seen := getattr(previous, field)) != value:
+            raise EngineError(
+                f"{folder} holds engines of {field} {seen!r}, this build is of {value!r}; "
+                "choose another --out, or delete that folder first"
+            )
+
+
+def _remove_strays(folder: Path, manifest: Manifest) -> None:
+    """Weights and graphs of engines that this build replaced, and what killed builds left."""
+    for path in folder.iterdir():
+        if path.suffix in (".onnx", ".data") and path.name not in manifest.files:
+            path.unlink()

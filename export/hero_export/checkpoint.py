@@ -1,0 +1,53 @@
+"""The weights that an export starts from, as the command line names them."""
+
+import hashlib
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hero_rt.engines.manifest import sha256_of
+from hero_rt.errors import UsageError
+from hero_rt.models.config import HeroConfig
+from hero_rt.models.hero import HeroModel
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder or Hub id, or `random` weights of a preset (tests, benchmarks, a first try)."""
+
+    name: str
+    preset: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.name == RANDOM) != (self.preset is not None):
+            raise UsageError(
+                f"checkpoint {self.name!r} with preset {self.preset!r}: a preset goes with the checkpoint 'random', "
+                "and only with it (a real checkpoint knows its sizes)"
+            )
+
+    def load(self, dtype: torch.dtype = torch.float32) -> HeroModel:
+        """Parts are made when first asked for."""
+        if self.preset is not None:
+            return HeroModel.random(HeroConfig.from_preset(self.preset), self.seed, dtype)
+        return HeroModel.from_pretrained(self.name, dtype)
+
+    def digest(self) -> str:
+        """SHA-256 of all that the weights are: the folder's files, or the preset and seed."""
+        if self.preset is not None:
+            return hashlib.sha256(repr(self).encode()).hexdigest()
+        folder = Path(self.name)
+        files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+        listing = "".join(f"{path.relative_to(folder)} {sha256_of(path)}\n" for path in files)
+        return hashlib.sha256((listing or self.name).encode()).hexdigest()
+
+    @property
+    def arguments(self) -> str:
+        """As the command line names it."""
+        if self.preset is not None:
+            return f"{RANDOM} --preset {self.preset} --seed {self.seed}"
+        return shlex.quote(self.name)

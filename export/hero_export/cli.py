@@ -1,0 +1,132 @@
+"""The hero-export command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from hero_rt.cli_errors import run_app
+from hero_rt.errors import UsageError
+from hero_rt.profile import Profile
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Export HERO checkpoints to ONNX and build engine folders for hero-rt.",
+)
+console = Console(stderr=True)
+
+CheckpointArgument = Annotated[
+    str, typer.Argument(help="Checkpoint folder or Hub id, or 'random' for seeded random weights of --preset.")
+]
+PresetOption = Annotated[
+    str | None, typer.Option(help="Sizes of random weights: hero-sd15 or hero-tiny. Only with CHECKPOINT 'random'.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of random weights.")]
+DtypeOption = Annotated[str, typer.Option(help="fp32 or fp16 (softmax, norm statistics and time embedding stay FP32).")]
+
+
+@app.command(
+    epilog="Example: [bold]hero-export onnx random onnx --preset hero-tiny --width 256 --height 144[/bold]"
+)
+def onnx(
+    checkpoint: CheckpointArgument,
+    out: Annotated[Path, typer.Argument(help="Folder for the .onnx files and their weights.")],
+    preset: PresetOption = None,
+    seed: SeedOption = 0,
+    height: Annotated[int, typer.Option(help="Canvas height in pixels, a multiple of 8.")] = 256,
+    width: Annotated[int, typer.Option(help="Canvas width in pixels, a multiple of 8.")] = 256,
+    frames: Annotated[int, typer.Option(help="Frames of a window.")] = 16,
+    guidance: Annotated[bool, typer.Option(help="Export the denoising step with classifier-free guidance.")] = False,
+    dtype: DtypeOption = "fp32",
+    submodule: Annotated[list[str] | None, typer.Option(help="Export only these; repeatable.")] = None,
+) -> None:
+    """Write the six submodules as ONNX files with external weights, checked by onnx.checker."""
+    from hero_export.checkpoint import Checkpoint
+    from hero_export.onnx import export_onnx
+    from hero_rt.models.submodules import SUBMODULES
+
+    profile = Profile(width, height, frames, guidance)
+    source = Checkpoint(checkpoint, preset, seed)
+    names = submodule or list(SUBMODULES)
+    torch_dtype = _dtype(dtype)
+    if unknown := [name for name in names if name not in SUBMODULES]:
+        raise UsageError(f"unknown submodule {unknown[0]!r}; known: {', '.join(SUBMODULES)}")
+    table = Table("submodule", "nodes", "hero nodes", "graph", "weights", "seconds", title=f"{out} {profile} {dtype}")
+    with _progress() as progress:
+        task = progress.add_task("export", total=len(names))
+        for name in names:
+            progress.update(task, description=f"export {name}")
+            # a model a submodule: its parts are freed before the next one's are made
+            done = export_onnx(source.load(torch_dtype), name, profile, out / f"{name}.onnx")
+            table.add_row(
+                name, str(done.nodes), str(done.hero_nodes), _mib(done.graph_bytes), _mib(done.weights_bytes), f"{done.seconds:.1f}"
+            )
+            progress.advance(task)
+    console.print(table)
+
+
+@app.command(
+    "build-engines",
+    epilog="Example: [bold]hero-export build-engines random --preset hero-tiny --profile 256x144x16 --out engines[/bold]",
+)
+def build_engines(
+    checkpoint: CheckpointArgument,
+    out: Annotated[Path, typer.Option(help="Engine folder to create or extend.")],
+    profile: Annotated[list[str], typer.Option(help="Shapes, WIDTHxHEIGHTxFRAMES[-cfg]; repeatable.")],
+    preset: PresetOption = None,
+    seed: SeedOption = 0,
+    format: Annotated[str, typer.Option(help="Engine format: onnxruntime.")] = "onnxruntime",
+    dtype: DtypeOption = "fp32",
+) -> None:
+    """Build an engine folder with a manifest. Finished engines are kept: an interrupted build goes on where it was."""
+    from hero_export.build import FinishedEngine
+    from hero_export.build import build_engines as build
+    from hero_export.checkpoint import Checkpoint
+    from hero_rt.models.submodules import SUBMODULES
+
+    if format != "onnxruntime":
+        raise UsageError(f"engine format {format!r} is not one of: onnxruntime")
+    _dtype(dtype)
+    profiles = [Profile.parse(text) for text in profile]
+    table = Table("engine", "nodes", "size", "seconds", "peak memory", title=f"{out} ({format}, {dtype})")
+    with _progress() as progress:
+        task = progress.add_task("build", total=None)
+
+        def report(done: FinishedEngine, reused: bool) -> None:
+            engine = done.engine
+            size = sum(record.bytes for record in done.files.values())
+            seconds = "kept" if reused else f"{engine.build_seconds:.1f}"
+            table.add_row(
+                f"{engine.submodule} {engine.profile}", str(engine.build_flags["nodes"]), _mib(size), seconds, _mib(engine.peak_memory_bytes)
+            )
+            progress.update(task, description=f"built {engine.submodule} {engine.profile} ({len(SUBMODULES)} submodules)")
+
+        build(Checkpoint(checkpoint, preset, seed), out, profiles, dtype, report)
+    console.print(table)
+
+
+def _dtype(name: str):
+    from hero_rt.engines.manifest import DTYPES
+
+    if name not in DTYPES:
+        raise UsageError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def main() -> None:
+    run_app(app)

@@ -1,0 +1,128 @@
+"""One submodule as an ONNX file: torch.export, torch's ONNX exporter, clean-up, weights in a file of their own."""
+
+import hashlib
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxscript
+import torch
+from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
+from onnxscript import opset21 as op
+
+from hero_rt.errors import UsageError
+from hero_rt.models.hero import HeroModel
+from hero_rt.models.submodules import build_submodule, submodule_io
+from hero_rt.profile import Profile
+
+OPSET = 21  # the first whose GroupNormalization states its FP32 statistics (stash_type)
+_INLINE_BELOW = 1024  # bytes: smaller tensors stay in the graph, where runtimes fold them
+_FP32, _FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What was written, and the figures of the summary."""
+
+    path: Path
+    weights: Path
+    nodes: int
+    hero_nodes: int
+    graph_bytes: int
+    weights_bytes: int
+    seconds: float
+    operators: dict[str, int]
+
+
+def export_onnx(model: HeroModel, submodule: str, profile: Profile, path: Path) -> OnnxExport:
+    """Write `path` and, beside it, its weights in `<submodule>-<sha256>.data`; check the file with onnx.checker.
+
+    The weights' name is their content, so that the profiles of one model share them. Inputs and outputs are named as
+    `submodule_io` says. Raises UsageError for a model that has no static graph (a synced flow encoder).
+    """
+    if model.config.ofe_timestep == "synced":
+        raise UsageError("a flow encoder synced with the timestep runs every step and is eager only; it cannot be exported")
+    started = time.perf_counter()
+    inputs, outputs = submodule_io(submodule, model.config, profile, model.dtype)
+    example = tuple(torch.zeros(spec.shape, dtype=spec.dtype) for spec in inputs.values())
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            torch.export.export(build_submodule(model, submodule, profile), example),
+            dynamo=True,
+            optimize=False,  # done below, with weights folded too
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            custom_translation_table=TRANSLATIONS | _TRANSLATIONS,
+            verbose=False,
+        )
+    assert program is not None
+    graph_model = program.model
+    onnxscript.optimizer.optimize_ir(graph_model, should_fold=_is_weight_transpose, inline=False)
+    add_functions(graph_model)
+    for node in graph_model.graph:
+        node.metadata_props.clear()  # source paths and stack traces of the exporting machine
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = _save(graph_model, path, submodule)
+    onnx.checker.check_model(path)
+    operators = Counter(node.op_type for node in graph_model.graph)
+    return OnnxExport(
+        path=path,
+        weights=weights,
+        nodes=len(graph_model.graph),
+        hero_nodes=sum(node.domain == DOMAIN for node in graph_model.graph),
+        graph_bytes=path.stat().st_size,
+        weights_bytes=weights.stat().st_size,
+        seconds=time.perf_counter() - started,
+        operators=dict(operators.most_common()),
+    )
+
+
+def _is_weight_transpose(node: onnxscript.ir.Node) -> bool | None:
+    """Linear layers come as MatMul(x, Transpose(weight)); folding every such transpose keeps it out of each load."""
+    return True if node.op_type == "Transpose" else None
+
+
+def _save(model: onnxscript.ir.Model, path: Path, submodule: str) -> Path:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as scratch:
+        graph, data = Path(scratch) / "graph.onnx", Path(scratch) / "weights.data"
+        onnxscript.ir.save(model, graph, external_data=data.name, size_threshold_bytes=_INLINE_BELOW)
+        with data.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = path.parent / f"{submodule}-{digest[:16]}.data"
+        proto = onnx.load(graph, load_external_data=False)
+        for tensor in proto.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = weights.name
+        onnx.save(proto, graph)
+        os.replace(data, weights)
+        os.replace(graph, path)
+    return weights
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """scaled_dot_product_attention with its softmax in FP32. query, key, value: [..., heads, tokens, d]."""
+    if attn_mask is not None or is_causal or enable_gqa:
+        raise UsageError("attention with a mask, causal or grouped: not in HERO's graphs, and not translated")
+    scale = scale if scale is not None else query.shape[-1] ** -0.5
+    # scaled before the product: q kᵀ itself can leave FP16's range
+    scores = op.MatMul(
+        op.Mul(query, op.CastLike(op.Constant(value_float=scale), query)),
+        op.Transpose(key, perm=[*range(len(key.shape) - 2), len(key.shape) - 1, len(key.shape) - 2]),
+    )
+    if query.dtype == _FP16:
+        return op.MatMul(op.Cast(op.Softmax(op.Cast(scores, to=_FP32), axis=-1), to=_FP16), value)
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+_TRANSLATIONS = {torch.ops.aten.scaled_dot_product_attention.default: _attention}
