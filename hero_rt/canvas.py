@@ -10,15 +10,15 @@ from hero_rt.errors import UsageError
 from hero_rt.models.config import VAE_SCALE
 
 TASKS = {"OPC": "all four sides", "OPV": "left and right", "OPH": "top and bottom"}
-ANCHORS = {  # where the source lies: share of the padding at the top, share of it at the left
-    "top-left": (0.0, 0.0),
-    "top": (0.0, 0.5),
-    "top-right": (0.0, 1.0),
-    "left": (0.5, 0.0),
+ANCHORS = {  # share of the padding that goes to the left and to the top
     "center": (0.5, 0.5),
-    "right": (0.5, 1.0),
-    "bottom-left": (1.0, 0.0),
-    "bottom": (1.0, 0.5),
+    "left": (0.0, 0.5),
+    "right": (1.0, 0.5),
+    "top": (0.5, 0.0),
+    "bottom": (0.5, 1.0),
+    "top-left": (0.0, 0.0),
+    "top-right": (1.0, 0.0),
+    "bottom-left": (0.0, 1.0),
     "bottom-right": (1.0, 1.0),
 }
 
@@ -45,7 +45,7 @@ class Canvas:
                 raise UsageError(f"padding {side} is {pixels}; padding must not be negative (crop the clip first)")
         if not any(sides.values()):
             raise UsageError(
-                f"target {self.width}x{self.height} equals the source: nothing to generate; ask for more than the source"
+                f"target {self.width}x{self.height} equals the source: nothing to generate; ask for more pixels"
             )
 
     @classmethod
@@ -54,7 +54,9 @@ class Canvas:
         return cls(width, height, *padding)
 
     @classmethod
-    def from_size(cls, width: int, height: int, target_width: int, target_height: int, anchor: str = "center") -> "Canvas":
+    def from_size(
+        cls, width: int, height: int, target_width: int, target_height: int, anchor: str = "center"
+    ) -> "Canvas":
         """A target size; `anchor` says where the source lies in it (center, top, bottom-right, ...)."""
         if target_width < width or target_height < height:
             raise UsageError(
@@ -63,8 +65,8 @@ class Canvas:
             )
         if anchor not in ANCHORS:
             raise UsageError(f"anchor {anchor!r} is not one of {', '.join(ANCHORS)}")
-        y, x = ANCHORS[anchor]
-        top, left = int((target_height - height) * y), int((target_width - width) * x)
+        x, y = ANCHORS[anchor]
+        left, top = int((target_width - width) * x), int((target_height - height) * y)
         return cls(width, height, top, target_width - width - left, target_height - height - top, left)
 
     @classmethod
@@ -139,21 +141,24 @@ class Canvas:
         """[F, 3, MH, MW] in [-1, 1] and its source uint8 [F, h, w, 3] to uint8 [F, H, W, 3].
 
         Source pixels come back bit-exact. On the generated side, over `feather` pixels, the difference that the
-        model left at the nearest source pixel is carried outward and faded out, so that no step shows at the seam
-        and no source row is smeared.
+        model left around the nearest source pixel is carried outward and faded out: no step in colour at the seam,
+        and no source pixels smeared over it. Raises UsageError on other shapes or a negative feather.
         """
         if feather < 0:
-            raise UsageError(f"feather is {feather} px; it must not be negative")
+            raise UsageError(f"feather is {feather} px; it must not be negative (0 is off)")
         self._check(source, self.source_width, self.source_height, "source")
+        expected = (len(source), 3, self.model_height, self.model_width)
+        if generated.shape != expected:
+            raise UsageError(f"generated frames are {list(generated.shape)}, expected {list(expected)}")
         rows, columns = self._source
-        target = generated[:, :, : self.height, : self.width].float().clamp(-1, 1)
+        target = generated[:, :, : self.height, : self.width].float().cpu().clamp(-1, 1)
         if feather:
             y, x = torch.arange(self.height), torch.arange(self.width)
             near_y, near_x = y.clamp(rows.start, rows.stop - 1), x.clamp(columns.start, columns.stop - 1)
             distance = torch.hypot((y - near_y).float()[:, None], (x - near_x).float()[None])
             # half a cosine: 1 at the seam, 0 at feather + 1 px
             weight = 0.5 + 0.5 * torch.cos(torch.pi * (distance / (feather + 1)).clamp(max=1))
-            step = _signed(source) - target[:, :, rows, columns]
+            step = _local_mean(_signed(source) - target[:, :, rows, columns], radius=feather // 2)
             carried = step[:, :, near_y - rows.start][:, :, :, near_x - columns.start]
             target = (target + weight * carried).clamp(-1, 1)
         out = ((target + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
@@ -162,8 +167,19 @@ class Canvas:
 
     def _check(self, frames: np.ndarray, width: int, height: int, what: str) -> None:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
-            raise UsageError(f"{what} frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, {height}, {width}, 3]")
+            raise UsageError(
+                f"{what} frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, {height}, {width}, 3]"
+            )
 
 
 def _signed(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _local_mean(x: Tensor, radius: int) -> Tensor:
+    """Box mean of [F, C, h, w]. A single pixel's difference is mostly texture that the VAE lost; carried outward it
+    would draw a streak, while the mean holds just the shift in colour."""
+    for kernel in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        x = torch.nn.functional.avg_pool2d(x, kernel, 1, padding, count_include_pad=False)
+    return x

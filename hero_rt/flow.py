@@ -1,6 +1,8 @@
 """Dense optical flow of the source clip, as the flow encoder reads it."""
 
-from typing import Literal
+from functools import cache
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +19,10 @@ def optical_flow(frames: np.ndarray, method: FlowMethod = "dis") -> np.ndarray:
 
     frames: uint8 [F, h, w, 3] RGB, before any padding: padded edges would corrupt it. A single frame has no flow
     (zeros). "dis" is OpenCV's DIS (Kroeger et al. 2016), no weights; "raft" is torchvision's RAFT where installed.
+    Raises UsageError on other arrays, frames under 16 px, and where RAFT or its weights cannot be had.
     """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise UsageError(f"frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, h, w, 3]")
     if method not in ("dis", "raft"):
         raise UsageError(f"flow method {method!r} is not one of dis, raft")
     flow = np.zeros((len(frames), 2, *frames.shape[1:3]), np.float32)
@@ -41,26 +46,36 @@ def flow_mask(flow: np.ndarray, canvas: Canvas) -> Tensor:
 def _dis(frames: np.ndarray) -> np.ndarray:
     import cv2
 
-    # DIS matches 8x8 patches on a pyramid; below that there is nothing to match, and OpenCV aborts
+    # below 12 px DIS refuses, and a 12x200 frame crashes the process (OpenCV 4.10 and 5.0)
     if min(frames.shape[1:3]) < 16:
-        raise UsageError(f"frames of {frames.shape[2]}x{frames.shape[1]} px are too small for optical flow (16 px at least)")
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        raise UsageError(
+            f"frames of {frames.shape[2]}x{frames.shape[1]} px are too small for optical flow (16 px at least)"
+        )
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
-    pairs = zip(grey, grey[1:], strict=False)
-    return np.stack([dis.calc(first, second, None) for first, second in pairs]).transpose(0, 3, 1, 2)
+    flows = [dis.calc(first, second, None) for first, second in pairwise(grey)]
+    return np.stack(flows).transpose(0, 3, 1, 2)
 
 
 def _raft(frames: np.ndarray) -> np.ndarray:
-    try:
-        from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
-    except ImportError as error:
-        raise UsageError("flow method raft needs torchvision (pip install torchvision); dis needs nothing") from error
+    model = _raft_model()
     height, width = frames.shape[1:3]
     images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
     # RAFT takes multiples of 8, at least 128
     padding = [max(128, -(-size // 8) * 8) - size for size in (width, height)]
     images = torch.nn.functional.pad(images, (0, padding[0], 0, padding[1]), mode="replicate")
-    model = raft_large(weights=Raft_Large_Weights.DEFAULT).eval()
     with torch.inference_mode():
-        flows = [model(first[None], second[None])[-1][0] for first, second in zip(images, images[1:], strict=False)]
+        flows = [model(first[None], second[None])[-1][0] for first, second in pairwise(images)]
     return torch.stack(flows)[:, :, :height, :width].numpy()
+
+
+@cache  # a stream asks once a window
+def _raft_model() -> Any:
+    try:
+        from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
+    except ImportError as error:
+        raise UsageError("flow method raft needs torchvision (pip install torchvision); dis needs nothing") from error
+    try:
+        return raft_large(weights=Raft_Large_Weights.DEFAULT).eval()
+    except (OSError, RuntimeError) as error:  # no network, or a download that does not match its hash
+        raise UsageError(f"RAFT's weights cannot be had: {error}; flow method dis needs none") from error

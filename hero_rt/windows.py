@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hero_rt.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Window:
@@ -23,9 +25,15 @@ def pad_to_window(frames: np.ndarray, size: int) -> np.ndarray:
     return frames if missing <= 0 else np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
 
 
-def joint_windows(num_frames: int, size: int, overlap: int) -> list[Window]:
-    """Windows of `size` that share `overlap` frames and cover the clip; the last is shifted back to its end."""
-    starts = list(range(0, num_frames - size, size - overlap)) + [num_frames - size]
+def joint_windows(num_frames: int, size: int = 16, overlap: int = 4) -> list[Window]:
+    """Windows of `size` that share `overlap` frames and cover the clip; the last is shifted back to its end.
+
+    num_frames: at least `size` (pad_to_window first). Raises UsageError.
+    """
+    _check_shared(size, overlap, "overlap")
+    if num_frames < size:
+        raise UsageError(f"{num_frames} frames are fewer than a window of {size}; repeat the last one first")
+    starts = [*range(0, num_frames - size, size - overlap), num_frames - size]
     return [Window(start, start + size) for start in starts]
 
 
@@ -45,9 +53,7 @@ def fusion_weights(windows: Sequence[Window]) -> list[Tensor]:
             ramp[:shared] = torch.arange(1, shared + 1) / (shared + 1)
         if i + 1 < len(windows):
             shared = window.stop - windows[i + 1].start
-            ramp[size - shared :] = torch.minimum(
-                ramp[size - shared :], torch.arange(shared, 0, -1) / (shared + 1)
-            )
+            ramp[size - shared :] = torch.minimum(ramp[size - shared :], torch.arange(shared, 0, -1) / (shared + 1))
         ramps.append(ramp)
         total[window.start : window.stop] += ramp
     return [ramp / total[window.start : window.stop] for ramp, window in zip(ramps, windows, strict=True)]
@@ -66,21 +72,31 @@ def fuse(predictions: Sequence[Tensor], windows: Sequence[Window], weights: Sequ
 
 @dataclass(frozen=True)
 class StreamWindow:
-    """One chronological window: `frames` uint8 [size, h, w, 3], of which the first `carried` were in the window before
-    (finished by now), the next `valid` are new, and the rest repeat the last one."""
+    """One chronological window over a clip that is still being read.
+
+    frames: uint8 [size, h, w, 3], sources. The first `carried` were in the window before and are finished by now,
+    the next `valid` are new, and the rest repeat the last one.
+    """
 
     frames: np.ndarray
     carried: int
     valid: int
 
 
-def stream_windows(frames: Iterator[np.ndarray], size: int, carry: int) -> Iterator[StreamWindow]:
+def stream_windows(frames: Iterator[np.ndarray], size: int = 16, carry: int = 4) -> Iterator[StreamWindow]:
     """Windows over an iterator of uint8 [h, w, 3] frames, pulled as needed: memory does not grow with the clip.
 
     The first window takes `size` new frames, each later one `size - carry` and the `carry` before them.
+    Raises UsageError.
     """
+    _check_shared(size, carry, "carry")
     tail: list[np.ndarray] = []
     while new := list(islice(frames, size - len(tail))):
-        held = np.stack(tail + new)
-        yield StreamWindow(pad_to_window(held, size), carried=len(tail), valid=len(new))
-        tail = list(held[-carry:])
+        held = tail + new
+        yield StreamWindow(pad_to_window(np.stack(held), size), carried=len(tail), valid=len(new))
+        tail = held[len(held) - carry :] if carry < len(held) else held
+
+
+def _check_shared(size: int, shared: int, name: str) -> None:
+    if not 0 <= shared < size:
+        raise UsageError(f"{name} is {shared} frames; windows of {size} can share 0 to {size - 1}")
