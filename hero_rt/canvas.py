@@ -155,9 +155,9 @@ class Canvas:
         if feather:
             y, x = torch.arange(self.height), torch.arange(self.width)
             near_y, near_x = y.clamp(rows.start, rows.stop - 1), x.clamp(columns.start, columns.stop - 1)
-            distance = torch.hypot((y - near_y).float()[:, None], (x - near_x).float()[None])
+            distance = torch.maximum((y - near_y).abs()[:, None], (x - near_x).abs()[None])
             # half a cosine: 1 at the seam, 0 at feather + 1 px
-            weight = 0.5 + 0.5 * torch.cos(torch.pi * (distance / (feather + 1)).clamp(max=1))
+            weight = 0.5 + 0.5 * torch.cos(torch.pi * distance.clamp(max=feather + 1) / (feather + 1))
             step = _local_mean(_signed(source) - target[:, :, rows, columns], radius=feather // 2)
             carried = step[:, :, near_y - rows.start][:, :, :, near_x - columns.start]
             target = (target + weight * carried).clamp(-1, 1)
