@@ -2,11 +2,18 @@
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from hero_rt.cli_errors import run_app
@@ -39,19 +46,24 @@ def outpaint(
     checkpoint: Annotated[str | None, typer.Option(help="Run the PyTorch model of this checkpoint instead.")] = None,
     pad: Annotated[str | None, typer.Option(help="Pixels to generate: top,right,bottom,left.")] = None,
     size: Annotated[str | None, typer.Option(help="Target size, WIDTHxHEIGHT.")] = None,
-    anchor: Annotated[str, typer.Option(help="Where the source lies in --size: center, top, bottom-right, ...")] = "center",
+    anchor: Annotated[
+        str, typer.Option(help="Where the source lies in --size: center, top, bottom-right, ...")
+    ] = "center",
     task: Annotated[
-        str | None, typer.Option(help="OPC (all four sides), OPV (left and right) or OPH (top and bottom), with --ratio.")
+        str | None,
+        typer.Option(help="OPC (all four sides), OPV (left and right) or OPH (top and bottom), with --ratio."),
     ] = None,
     ratio: Annotated[float | None, typer.Option(help="Generated fraction of the target's extent, for --task.")] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is off.")] = 1.0,
     sampler: Annotated[
-        str | None, typer.Option(help="ddim, euler, dpm++, unipc, ... or a diffusers scheduler class; default: the checkpoint's.")
+        str | None,
+        typer.Option(help="ddim, euler, dpm++, unipc, ... or a diffusers scheduler class; default: the checkpoint's."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same video.")] = 0,
     mode: Annotated[
-        str, typer.Option(help="joint (whole clip at once), stream (flat memory), auto (joint up to 64 frames).")
+        str,
+        typer.Option(help="joint (whole clip at once), stream (flat memory), auto (joint up to 64 frames)."),
     ] = "auto",
     feather: Annotated[int, typer.Option(help="Pixels over which the seam fades, on the generated side.")] = 8,
     max_frames: Annotated[int | None, typer.Option(help="Read only this many frames.")] = None,
@@ -59,14 +71,16 @@ def outpaint(
     audio: Annotated[bool, typer.Option(help="Copy the source's audio.")] = True,
     crf: Annotated[int, typer.Option(help="x264 quality of the written video; lower is better.")] = 17,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: what the engines allow.")] = None,
-    contact_sheet: Annotated[Path | None, typer.Option(help="Also write this PNG: input and output side by side.")] = None,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="Also write this PNG: input and output side by side.")
+    ] = None,
 ) -> None:
     """Outpaint a video."""
     import numpy as np
     import torch
 
     from hero_rt.outpainter import MAX_JOINT_FRAMES, Outpainter, choose_canvas
-    from hero_rt.video import FirstFrames, VideoWriter, open_video
+    from hero_rt.video import FirstFrames, create_video, open_video
     from hero_rt.video import contact_sheet as make_sheet
 
     if (engines is None) == (checkpoint is None):
@@ -78,9 +92,16 @@ def outpaint(
         source = FirstFrames(source, max_frames)
     with source:
         canvas = choose_canvas(
-            source.width, source.height, _integers(pad, ",", 4, "--pad"), _integers(size, "x", 2, "--size"), anchor, task, ratio
+            source.width,
+            source.height,
+            _integers(pad, ",", 4, "--pad"),
+            _integers(size, "x", 2, "--size"),
+            anchor,
+            task,
+            ratio,
         )
-        console.print(f"{input}: {canvas.describe()}, {source.num_frames or 'unknown number of'} frames at {source.frame_rate} fps")
+        length = f"{source.num_frames or 'unknown number of'} frames at {source.frame_rate} fps"
+        console.print(f"{input}: {canvas.describe()}, {length}", soft_wrap=True)
         if engines is not None:
             outpainter = Outpainter.from_engines(engines, device)
         else:
@@ -91,8 +112,13 @@ def outpaint(
         windows = 1 if joint else _num_stream_windows(source.num_frames, outpainter.config.num_frames)
 
         with (
-            VideoWriter(
-                output, canvas.width, canvas.height, source.frame_rate, input if audio and source.has_audio else None, crf=crf
+            create_video(
+                output,
+                canvas.width,
+                canvas.height,
+                source.frame_rate,
+                input if audio and source.has_audio else None,
+                crf=crf,
             ) as writer,
             _progress() as progress,
         ):
@@ -102,7 +128,7 @@ def outpaint(
                 progress.advance(bar)
                 return kwargs
 
-            arguments = {
+            arguments: dict[str, Any] = {
                 "pad": (canvas.top, canvas.right, canvas.bottom, canvas.left),
                 "num_inference_steps": steps,
                 "guidance_scale": guidance_scale,
@@ -113,7 +139,9 @@ def outpaint(
             }
             shown: np.ndarray | None = None
             chunks = (
-                [outpainter(source, mode="joint", **arguments).frames] if joint else outpainter.stream(source, **arguments)
+                [outpainter(source, mode="joint", **arguments).frames]
+                if joint
+                else outpainter.stream(source, **arguments)
             )
             for frames in chunks:
                 writer.write(frames)
@@ -121,7 +149,7 @@ def outpaint(
         outpainter.close()
     if contact_sheet is not None and shown is not None:
         make_sheet(shown, canvas).save(contact_sheet)
-    console.print(f"wrote {output}: {writer.num_frames} frames of {canvas.width}x{canvas.height}")
+    console.print(f"wrote {output}: {writer.num_frames} frames of {canvas.width}x{canvas.height}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]hero-rt info engines[/bold]")
@@ -133,7 +161,8 @@ def info(folder: Annotated[Path, typer.Argument(help="Engine folder.")]) -> None
     check_files(folder, manifest)
     target = manifest.target
     out = Console(soft_wrap=True)
-    out.print(f"{folder}: {manifest.config.name}, {manifest.format} {target.library_version}, {manifest.dtype}, all files intact")
+    built = f"{manifest.format} {target.library_version}, {manifest.dtype}"
+    out.print(f"{folder}: {manifest.config.name}, {built}, all files intact")
     out.print(f"built by hero-runtime {manifest.tool_version} from {manifest.checkpoint}")
     table = Table("engine", "profile", "file", "MiB", "weights MiB", "build s", "peak MiB")
     for engine in manifest.engines:

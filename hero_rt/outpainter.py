@@ -137,7 +137,14 @@ class Outpainter:
         with open_video(video) as source:
             canvas = choose_canvas(source.width, source.height, pad, size, anchor, task, ratio)
             settings = _Settings(
-                canvas, num_inference_steps, guidance_scale, sampler, eta, generator, feather, callback_on_step_end
+                canvas,
+                num_inference_steps,
+                guidance_scale,
+                sampler,
+                eta,
+                generator,
+                feather,
+                callback_on_step_end,
             )
             frames = np.stack(list(source.frames()))
             if mode == "auto":
@@ -176,7 +183,14 @@ class Outpainter:
         with open_video(video) as source:
             canvas = choose_canvas(source.width, source.height, pad, size, anchor, task, ratio)
             settings = _Settings(
-                canvas, num_inference_steps, guidance_scale, sampler, eta, generator, feather, callback_on_step_end
+                canvas,
+                num_inference_steps,
+                guidance_scale,
+                sampler,
+                eta,
+                generator,
+                feather,
+                callback_on_step_end,
             )
             yield from self._stream(source.frames(), settings)
 
@@ -215,9 +229,7 @@ class Outpainter:
             finished = done[: window.carried + window.valid][-OVERLAP:]
             yield new
 
-    def _denoise(
-        self, predict: JointWindows, num_frames: int, settings: "_Settings", latents: Tensor | None
-    ) -> Tensor:
+    def _denoise(self, predict: JointWindows, num_frames: int, settings: "_Settings", latents: Tensor | None) -> Tensor:
         canvas = settings.canvas
         shape = (num_frames, LATENT_CHANNELS, canvas.model_height // 8, canvas.model_width // 8)
         if latents is None:

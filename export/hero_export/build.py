@@ -12,11 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from hero_kernels.onnx import function_digest
 from pydantic import BaseModel, ValidationError
 
 from hero_export.checkpoint import Checkpoint
 from hero_export.onnx import OPSET, OnnxExport, export_onnx
+from hero_kernels.onnx import function_digest
 from hero_rt import __version__
 from hero_rt.engines.manifest import (
     DTYPES,
@@ -48,7 +48,9 @@ class FinishedEngine(BaseModel):
 
     def intact(self, folder: Path) -> bool:
         """Whether every file is still what was built."""
-        return all((folder / name).is_file() and record_of(folder / name) == record for name, record in self.files.items())
+        return all(
+            (folder / name).is_file() and record_of(folder / name) == record for name, record in self.files.items()
+        )
 
 
 def build_engines(
@@ -134,9 +136,7 @@ def _in_fresh_process(
             ) from error
 
 
-def _build_one(
-    checkpoint: Checkpoint, name: str, profile: Profile, dtype: str, path: Path, key: str
-) -> FinishedEngine:
+def _build_one(checkpoint: Checkpoint, name: str, profile: Profile, dtype: str, path: Path, key: str) -> FinishedEngine:
     model = checkpoint.load(DTYPES[dtype])
     export: OnnxExport = export_onnx(model, name, profile, path)
     inputs, outputs = submodule_io(name, model.config, profile, model.dtype)
@@ -165,7 +165,9 @@ def _build_key(name: str, profile: Profile, dtype: str, config: dict, weights: s
         "weights": weights,
         "opset": OPSET,
         "kernel": function_digest(),
-        "versions": {package: version(package) for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers")},
+        "versions": {
+            package: version(package) for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers")
+        },
         "tool": __version__,
         "sources": _source_digest(),
     }

@@ -21,18 +21,18 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 CheckpointArgument = Annotated[
-    str, typer.Argument(help="Checkpoint folder or Hub id, or 'random' for seeded random weights of --preset.")
+    str,
+    typer.Argument(help="Checkpoint folder or Hub id, or 'random' for seeded random weights of --preset."),
 ]
 PresetOption = Annotated[
-    str | None, typer.Option(help="Sizes of random weights: hero-sd15 or hero-tiny. Only with CHECKPOINT 'random'.")
+    str | None,
+    typer.Option(help="Sizes of random weights: hero-sd15 or hero-tiny. Only with CHECKPOINT 'random'."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of random weights.")]
 DtypeOption = Annotated[str, typer.Option(help="fp32 or fp16 (softmax, norm statistics and time embedding stay FP32).")]
 
 
-@app.command(
-    epilog="Example: [bold]hero-export onnx random onnx --preset hero-tiny --width 256 --height 144[/bold]"
-)
+@app.command(epilog="Example: [bold]hero-export onnx random onnx --preset hero-tiny --width 256 --height 144[/bold]")
 def onnx(
     checkpoint: CheckpointArgument,
     out: Annotated[Path, typer.Argument(help="Folder for the .onnx files and their weights.")],
@@ -64,7 +64,12 @@ def onnx(
             # a model a submodule: its parts are freed before the next one's are made
             done = export_onnx(source.load(torch_dtype), name, profile, out / f"{name}.onnx")
             table.add_row(
-                name, str(done.nodes), str(done.hero_nodes), _mib(done.graph_bytes), _mib(done.weights_bytes), f"{done.seconds:.1f}"
+                name,
+                str(done.nodes),
+                str(done.hero_nodes),
+                _mib(done.graph_bytes),
+                _mib(done.weights_bytes),
+                f"{done.seconds:.1f}",
             )
             progress.advance(task)
     console.print(table)
@@ -72,7 +77,7 @@ def onnx(
 
 @app.command(
     "build-engines",
-    epilog="Example: [bold]hero-export build-engines random --preset hero-tiny --profile 256x144x16 --out engines[/bold]",
+    epilog="Example: [bold]hero-export build-engines hero --profile 256x256x16 --profile 256x256x16-cfg --out engines[/bold]",
 )
 def build_engines(
     checkpoint: CheckpointArgument,
@@ -102,9 +107,15 @@ def build_engines(
             size = sum(record.bytes for record in done.files.values())
             seconds = "kept" if reused else f"{engine.build_seconds:.1f}"
             table.add_row(
-                f"{engine.submodule} {engine.profile}", str(engine.build_flags["nodes"]), _mib(size), seconds, _mib(engine.peak_memory_bytes)
+                f"{engine.submodule} {engine.profile}",
+                str(engine.build_flags["nodes"]),
+                _mib(size),
+                seconds,
+                _mib(engine.peak_memory_bytes),
             )
-            progress.update(task, description=f"built {engine.submodule} {engine.profile} ({len(SUBMODULES)} submodules)")
+            progress.update(
+                task, description=f"built {engine.submodule} {engine.profile} ({len(SUBMODULES)} submodules)"
+            )
 
         build(Checkpoint(checkpoint, preset, seed), out, profiles, dtype, report)
     console.print(table)
@@ -120,7 +131,12 @@ def _dtype(name: str):
 
 def _progress() -> Progress:
     return Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
     )
 
 

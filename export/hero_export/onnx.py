@@ -13,9 +13,9 @@ from pathlib import Path
 import onnx
 import onnxscript
 import torch
-from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
 from onnxscript import opset21 as op
 
+from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
 from hero_rt.errors import UsageError
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule, submodule_io
@@ -47,7 +47,9 @@ def export_onnx(model: HeroModel, submodule: str, profile: Profile, path: Path) 
     `submodule_io` says. Raises UsageError for a model that has no static graph (a synced flow encoder).
     """
     if model.config.ofe_timestep == "synced":
-        raise UsageError("a flow encoder synced with the timestep runs every step and is eager only; it cannot be exported")
+        raise UsageError(
+            "a flow encoder synced with the timestep runs every step and is eager only; it cannot be exported"
+        )
     started = time.perf_counter()
     inputs, outputs = submodule_io(submodule, model.config, profile, model.dtype)
     example = tuple(torch.zeros(spec.shape, dtype=spec.dtype) for spec in inputs.values())

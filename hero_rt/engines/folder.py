@@ -13,7 +13,7 @@ from hero_rt.profile import Profile
 
 
 class EngineFolder:
-    """Every file is hashed on opening, so that a folder opens whole or not at all; engines are made when first asked for."""
+    """Every file is hashed on opening: a folder opens whole or not at all. Engines are made when first asked for."""
 
     def __init__(self, folder: Path, device: str | None = None):
         self.folder, self.manifest = folder, read_manifest(folder)

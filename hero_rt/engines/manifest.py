@@ -1,4 +1,4 @@
-"""manifest.json: what an engine folder holds, what it was built from and for. The exporter writes it, the runtime checks it."""
+"""manifest.json: what an engine folder holds, from what and for what. The exporter writes it, the runtime checks it."""
 
 import hashlib
 import os
@@ -149,7 +149,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise EngineError(f"engine folder {folder} does not exist; build one: hero-export build-engines --help")
     if not path.is_file():
-        raise EngineError(f"{folder} has no {MANIFEST_NAME}: not an engine folder, or its build did not finish; run it again")
+        raise EngineError(
+            f"{folder} has no {MANIFEST_NAME}: not an engine folder, or its build did not finish; run it again"
+        )
     try:
         manifest = Manifest.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:

@@ -46,7 +46,10 @@ class OnnxRuntimeEngine:
         options = {"device_id": device.index or 0} if device.type == "cuda" else {}
         try:
             self._session = ort.InferenceSession(path, providers=[(provider, options)])
-        except (ort.capi.onnxruntime_pybind11_state.Fail, ort.capi.onnxruntime_pybind11_state.InvalidGraph) as error:
+        except (
+            ort.capi.onnxruntime_pybind11_state.Fail,
+            ort.capi.onnxruntime_pybind11_state.InvalidGraph,
+        ) as error:
             raise EngineError(f"{path}: onnxruntime {ort.__version__} cannot open it: {error}") from error
         self._binding = self._session.io_binding()
         self._bound: dict[str, Tensor] = {}

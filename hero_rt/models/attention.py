@@ -85,6 +85,11 @@ class DecoupledCrossAttention(_Projections):
         out = attend(self.to_q(x), constants.openclip_k, constants.openclip_v, self.num_heads)
         return self.to_out[0](out + constants.clip_v)
 
+    @property
+    def null(self) -> Tensor:
+        """The output [C] where both CLIP terms are zero."""
+        return self.to_out[0].bias  # type: ignore[return-value]
+
     def project_semantic(self, clip_embeds: Tensor, openclip_embeds: Tensor) -> AttentionConstants:
         """clip_embeds [N, 1, D], openclip_embeds [N, L, D] to their projected values and keys."""
         return AttentionConstants(
@@ -124,7 +129,7 @@ class SpatialTransformerBlock(nn.Module):
         num = constants.clip_v.shape[0]
         cond = x[-num:]
         cond = cond + self.attn2(self.norm2(cond), constants)
-        x = torch.cat([x[:num] + self.attn2.to_out[0].bias, cond]) if guided else cond
+        x = torch.cat([x[:num] + self.attn2.null, cond]) if guided else cond
 
         return x + self.ff(self.norm3(x))
 
@@ -139,13 +144,22 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([SpatialTransformerBlock(channels, num_heads, context_dim)])
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
+    @property
+    def block(self) -> SpatialTransformerBlock:
+        """Its one transformer block (checkpoints hold a list)."""
+        return self.transformer_blocks[0]  # type: ignore[return-value]
+
     def forward(
-        self, x: Tensor, constants: AttentionConstants, guided: bool = False, features: list[Tensor] | None = None
+        self,
+        x: Tensor,
+        constants: AttentionConstants,
+        guided: bool = False,
+        features: list[Tensor] | None = None,
     ) -> Tensor:
         """x: [R, C, h, w]. Returns [N or 2N, C, h, w]."""
         height, width = x.shape[-2:]
         tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
-        tokens = self.transformer_blocks[0](tokens, constants, guided, features)
+        tokens = self.block(tokens, constants, guided, features)
         out = self.proj_out(tokens.transpose(1, 2).unflatten(2, (height, width)))
         return out + repeat_rows(x, out.shape[0])
 
@@ -167,4 +181,4 @@ class ReferenceTap(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, C, h, w]. Returns norm1's output, [N, S, C]."""
         tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
-        return self.transformer_blocks[0].norm1(tokens)
+        return self.transformer_blocks[0].norm1(tokens)  # type: ignore[operator]

@@ -89,7 +89,21 @@ class HeroConfig:
     @property
     def residual_levels(self) -> tuple[tuple[int, int], ...]:
         """(channel level, spatial level) of each of the 13 flow residuals: 12 of the encoder, then the mid block."""
-        return ((0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 2), (2, 2), (2, 2), (2, 3), (3, 3), (3, 3), (3, 3))
+        return (
+            (0, 0),
+            (0, 0),
+            (0, 0),
+            (0, 1),
+            (1, 1),
+            (1, 1),
+            (1, 2),
+            (2, 2),
+            (2, 2),
+            (2, 3),
+            (3, 3),
+            (3, 3),
+            (3, 3),
+        )
 
 
 _DDIM = {  # Stable Diffusion 1.5's scheduler

@@ -69,9 +69,9 @@ class Encoder3D(ModelMixin, ConfigMixin):
         return [a for a in attentions if isinstance(a, SpatialTransformer)]
 
     def project_semantic(self, clip_embeds: Tensor, openclip_embeds: Tensor) -> list[AttentionConstants]:
-        """clip_embeds [N, 1, D] and openclip_embeds [N, L, D] as each attention's values and keys, in execution order."""
+        """clip_embeds [N, 1, D] and openclip_embeds [N, L, D] as each attention's values and keys, in order."""
         return [
-            attention.transformer_blocks[0].attn2.project_semantic(clip_embeds, openclip_embeds)
+            attention.block.attn2.project_semantic(clip_embeds, openclip_embeds)
             for attention in self.spatial_attentions()
         ]
 

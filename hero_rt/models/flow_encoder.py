@@ -30,7 +30,12 @@ class FlowEncoder3D(Encoder3D):
     ):
         super().__init__()
         self._build_encoder(
-            block_out_channels, num_attention_heads, cross_attention_dim, norm_num_groups, mid_motion, im3_placement
+            block_out_channels,
+            num_attention_heads,
+            cross_attention_dim,
+            norm_num_groups,
+            mid_motion,
+            im3_placement,
         )
         base = block_out_channels[0]
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(base, 3, embedding_channels)
@@ -40,7 +45,12 @@ class FlowEncoder3D(Encoder3D):
         self.controlnet_mid_block = _zero_conv(block_out_channels[-1])
 
     def forward(
-        self, flow_mask: Tensor, clip_embeds: Tensor, openclip_embeds: Tensor, timestep: Tensor, num_frames: int
+        self,
+        flow_mask: Tensor,
+        clip_embeds: Tensor,
+        openclip_embeds: Tensor,
+        timestep: Tensor,
+        num_frames: int,
     ) -> list[Tensor]:
         """flow_mask: [B·F, 3, H, W] (flow x, flow y, mask); clip_embeds [B·F, 1, D]; openclip_embeds [B·F, L, D];
         timestep: [1], zero unless synced. Returns 13 residuals [B·F, C, h, w]: 12 down, mid.
@@ -54,6 +64,6 @@ class FlowEncoder3D(Encoder3D):
 
 def _zero_conv(channels: int) -> nn.Conv2d:
     conv = nn.Conv2d(channels, channels, 1)
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
     return conv

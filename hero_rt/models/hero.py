@@ -39,7 +39,11 @@ class HeroModel:
     """
 
     def __init__(
-        self, config: HeroConfig, make_part: Callable[[str], nn.Module], dtype: torch.dtype, device: torch.device | str
+        self,
+        config: HeroConfig,
+        make_part: Callable[[str], nn.Module],
+        dtype: torch.dtype,
+        device: torch.device | str,
     ):
         self.config = config
         self.dtype = dtype
@@ -143,7 +147,9 @@ def _local_folder(checkpoint: str | Path) -> Path:
         return Path(snapshot_download(str(checkpoint), allow_patterns=["*.json", "*.safetensors"]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"checkpoint {str(checkpoint)!r} is neither a folder nor a reachable Hub id: {reason}") from error
+        raise UsageError(
+            f"checkpoint {str(checkpoint)!r} is neither a folder nor a reachable Hub id: {reason}"
+        ) from error
 
 
 def _load_part(folder: Path, part: str) -> nn.Module:

@@ -4,9 +4,9 @@ import math
 
 import torch
 from diffusers.models.attention import FeedForward
-from hero_kernels import im3_blend, temporal_attention_im3
 from torch import Tensor, nn
 
+from hero_kernels import im3_blend, temporal_attention_im3
 from hero_rt.models.attention import _Projections
 from hero_rt.models.config import Im3Placement
 

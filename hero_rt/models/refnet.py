@@ -25,7 +25,12 @@ class RefNet3D(Encoder3D):
     ):
         super().__init__()
         make = self._build_encoder(
-            block_out_channels, num_attention_heads, cross_attention_dim, norm_num_groups, mid_motion, im3_placement
+            block_out_channels,
+            num_attention_heads,
+            cross_attention_dim,
+            norm_num_groups,
+            mid_motion,
+            im3_placement,
         )
         self.conv_in = nn.Conv2d(LATENT_CHANNELS, block_out_channels[0], 3, padding=1)
         self.up_blocks = build_up_blocks(make, block_out_channels, tapped=True)

@@ -79,7 +79,10 @@ def submodule_io(name: str, config: HeroConfig, profile: Profile, dtype: torch.d
     flow_reads = residuals if config.ofe_timestep == "zero" else flow_inputs
     table: dict[str, tuple[Specs, Specs]] = {
         "vae_encoder": ({"frames": TensorSpec(pixels, dtype)}, {"latents": TensorSpec(latents, dtype)}),
-        "semantic": ({"pixel_values": TensorSpec((rows, 3, IMAGE_SIZE, IMAGE_SIZE), dtype)}, embeds | semantic),
+        "semantic": (
+            {"pixel_values": TensorSpec((rows, 3, IMAGE_SIZE, IMAGE_SIZE), dtype)},
+            embeds | semantic,
+        ),
         "refnet": ({"latents": TensorSpec(latents, dtype)} | embeds, reference),
         "flow_encoder": (flow_inputs, residuals),
         "unet_step": (
@@ -117,7 +120,11 @@ class VaeDecoder(nn.Module):
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()
         vae = model["vae"]
-        self.decoder, self.post_quant_conv, self.scale = vae.decoder, vae.post_quant_conv, vae.config.scaling_factor
+        self.decoder, self.post_quant_conv, self.scale = (
+            vae.decoder,
+            vae.post_quant_conv,
+            vae.config.scaling_factor,
+        )
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.decoder(self.post_quant_conv(latents / self.scale))
@@ -130,14 +137,14 @@ class Semantic(nn.Module):
         super().__init__()
         self.clip, self.openclip = model["image_encoder"], model["image_encoder_2"]
         self.projection = model["image_projection"]
-        self.cross_attentions = nn.ModuleList(
-            attention.transformer_blocks[0].attn2 for attention in model["unet"].spatial_attentions()
-        )
+        attentions = [attention.block.attn2 for attention in model["unet"].spatial_attentions()]
+        self.cross_attentions = nn.ModuleList(attentions)  # registers their weights
+        self.cross_projections = [attention.project_semantic for attention in attentions]
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         clip_embeds = self.clip(pixel_values).image_embeds[:, None]
         openclip_embeds = self.projection(self.openclip(pixel_values).image_embeds)
-        projected = [attn.project_semantic(clip_embeds, openclip_embeds) for attn in self.cross_attentions]
+        projected = [attention(clip_embeds, openclip_embeds) for attention in self.cross_projections]
         return (
             clip_embeds,
             openclip_embeds,
@@ -153,16 +160,14 @@ class Reference(nn.Module):
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()
         self.refnet, self.num_frames = model["refnet"], profile.frames
-        self.self_attentions = nn.ModuleList(
-            attention.transformer_blocks[0].attn1 for attention in model["unet"].spatial_attentions()
-        )
+        attentions = [attention.block.attn1 for attention in model["unet"].spatial_attentions()]
+        self.self_attentions = nn.ModuleList(attentions)  # registers their weights
+        self.self_projections = [attention.project_reference for attention in attentions]
 
     def forward(self, latents: Tensor, clip_embeds: Tensor, openclip_embeds: Tensor) -> tuple[Tensor, ...]:
         timestep = torch.zeros(1, device=latents.device)
         features = self.refnet(latents, clip_embeds, openclip_embeds, timestep, self.num_frames)
-        projected = [
-            attn.project_reference(feature) for attn, feature in zip(self.self_attentions, features, strict=True)
-        ]
+        projected = [project(feature) for project, feature in zip(self.self_projections, features, strict=True)]
         return (*(k for k, _ in projected), *(v for _, v in projected))
 
 
@@ -195,9 +200,7 @@ class UNetStep(nn.Module):
         flow = constants[5 * NUM_ATTENTIONS :]
         residuals = self.synced_flow(*flow, timestep) if self.synced_flow is not None else flow
         assert len(residuals) == NUM_RESIDUALS
-        reads = [
-            AttentionConstants(*row) for row in zip(clip_v, openclip_k, openclip_v, ref_k, ref_v, strict=True)
-        ]
+        reads = [AttentionConstants(*row) for row in zip(clip_v, openclip_k, openclip_v, ref_k, ref_v, strict=True)]
         return self.unet(sample, timestep, condition, reads, residuals, self.num_frames, self.guided).float()
 
 

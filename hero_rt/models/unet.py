@@ -31,7 +31,12 @@ class UNet3D(Encoder3D):
     ):
         super().__init__()
         make = self._build_encoder(
-            block_out_channels, num_attention_heads, cross_attention_dim, norm_num_groups, mid_motion, im3_placement
+            block_out_channels,
+            num_attention_heads,
+            cross_attention_dim,
+            norm_num_groups,
+            mid_motion,
+            im3_placement,
         )
         base = block_out_channels[0]
         # noise 4, mask 1, masked latents 4
@@ -43,7 +48,7 @@ class UNet3D(Encoder3D):
     def project_reference(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The RefNet's 16 features [N, S, C] as (ref_k, ref_v) of each attention, in execution order."""
         return [
-            attention.transformer_blocks[0].attn1.project_reference(feature)
+            attention.block.attn1.project_reference(feature)
             for attention, feature in zip(self.spatial_attentions(), features, strict=True)
         ]
 

@@ -2,6 +2,6 @@
 
 from hero_rt.video.contact_sheet import contact_sheet
 from hero_rt.video.reader import FirstFrames, VideoSource, open_video
-from hero_rt.video.writer import VideoWriter
+from hero_rt.video.writer import VideoWriter, create_video
 
-__all__ = ["FirstFrames", "VideoSource", "VideoWriter", "contact_sheet", "open_video"]
+__all__ = ["FirstFrames", "VideoSource", "VideoWriter", "contact_sheet", "create_video", "open_video"]

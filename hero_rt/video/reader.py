@@ -92,8 +92,8 @@ class ImageFolder(VideoSource):
             frame = self._read(path)
             if frame.shape[:2] != (self.height, self.width):
                 raise VideoError(
-                    f"{path} is {frame.shape[1]}x{frame.shape[0]}, {self._paths[0].name} is {self.width}x{self.height}; "
-                    "all images of a clip must have one size"
+                    f"{path} is {frame.shape[1]}x{frame.shape[0]}, {self._paths[0].name} is "
+                    f"{self.width}x{self.height}; all images of a clip must have one size"
                 )
             yield frame
 
@@ -164,12 +164,14 @@ class VideoFile(VideoSource):
                     yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
         except av.FFmpegError as error:
             raise VideoError(
-                f"{self._path} cannot be decoded after {packets} of {self.num_frames or 'unknown'} frames: {_reason(error)}"
+                f"{self._path} cannot be decoded after {packets} of {self.num_frames or 'unknown'} frames: "
+                f"{_reason(error)}"
             ) from error
         # counted in packets: an edit list may rightly drop decoded frames
         if self.num_frames and packets < self.num_frames:
             raise VideoError(
-                f"{self._path} is truncated: its header promises {self.num_frames} frames, the data ends after {packets}"
+                f"{self._path} is truncated: its header promises {self.num_frames} frames, "
+                f"the data ends after {packets}"
             )
 
 

@@ -1,7 +1,9 @@
 """Writing clips as they are finished, all or nothing, with the source's audio as it was."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,127 +15,53 @@ from PIL import Image
 
 from hero_rt.errors import VideoError
 
-_SPEC = {False: 6, True: 1}  # colour primaries, transfer and matrix codes (ITU-T H.273): SMPTE 170M, BT.709
+# colour primaries, transfer and matrix as ITU-T H.273 numbers them, and swscale's name of the matrix
+_SD = (6, Colorspace.SMPTE170M)
+_HD = (1, Colorspace.ITU709)
+_HD_FROM = 720  # pixels of height: what players assume where a file says nothing
+
+
+def create_video(
+    path: str | Path,
+    width: int,
+    height: int,
+    frame_rate: Fraction,
+    audio_from: str | Path | None = None,
+    codec: str = "libx264",
+    crf: int = 17,
+) -> "VideoWriter":
+    """A writer of uint8 RGB frames: to a video file, or to a folder of PNGs where `path` has no suffix (lossless).
+
+    The result appears under its name when the `with` block ends without an error, and not at all otherwise.
+    audio_from: a video file whose audio packets are copied, as far as the written frames last.
+    Raises VideoError where the target cannot be created.
+    """
+    if not Path(path).suffix:
+        return ImageFolderWriter(Path(path), width, height)
+    return VideoFileWriter(Path(path), width, height, frame_rate, audio_from, codec, crf)
 
 
 class VideoWriter:
-    """Writes uint8 RGB frames to a video file, or to a folder of PNGs where `path` has no suffix (lossless).
+    """Appends frames; `with` finishes the clip or takes back what was written."""
 
-    The file appears under its name when the `with` block ends without an error, and not at all otherwise.
-    audio_from: a video file whose audio packets are copied, as far as the written frames last.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        width: int,
-        height: int,
-        frame_rate: Fraction,
-        audio_from: str | Path | None = None,
-        codec: str = "libx264",
-        crf: int = 17,
-    ):
-        self.path = Path(path)
-        self.num_frames = 0
-        self._size, self._frame_rate = (height, width), frame_rate
-        self._as_images = not self.path.suffix
-        self._temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
-        self._audio: Iterator[av.Packet] | None = None
-        self._audio_container = None
-        self._container = None
-        try:
-            if self._as_images:
-                self._temporary.mkdir(parents=True)
-            else:
-                self._open(width, height, codec, crf, audio_from)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            self._discard()
-            raise self._failure(error) from error
-
-    def _open(self, width: int, height: int, codec: str, crf: int, audio_from: str | Path | None) -> None:
-        self._container = av.open(str(self._temporary), "w")
-        self._stream = self._container.add_stream(codec, rate=self._frame_rate, options={"crf": str(crf)})
-        self._stream.width, self._stream.height = width, height
-        # 4:2:0 halves both sides; only 4:4:4 holds an odd size
-        self._stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        high_definition = height >= 720
-        self._colorspace = Colorspace.ITU709 if high_definition else Colorspace.SMPTE170M
-        context = self._stream.codec_context
-        context.color_primaries = context.color_trc = context.colorspace = _SPEC[high_definition]
-        context.color_range = ColorRange.MPEG
-        if audio_from is not None:
-            self._open_audio(Path(audio_from))
-
-    def _open_audio(self, path: Path) -> None:
-        source = av.open(str(path))
-        self._audio_container = source
-        if not source.streams.audio:
-            return
-        template = source.streams.audio[0]
-        try:
-            self._audio_stream = self._container.add_stream_from_template(template)
-            self._container.start_encoding()
-        except (av.FFmpegError, ValueError) as error:
-            raise VideoError(
-                f"{self.path}: {self.path.suffix} cannot hold the source's {template.codec_context.name} audio; "
-                "write .mkv, or leave the audio out with --no-audio"
-            ) from error
-        self._audio = (packet for packet in source.demux(template) if packet.size > 0)
-        self._pending = next(self._audio, None)
+    def __init__(self, path: Path, width: int, height: int):
+        self.path, self.num_frames = path, 0
+        self._shape = (height, width, 3)
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
     def write(self, frames: np.ndarray) -> None:
         """Append uint8 [N, H, W, 3], or one [H, W, 3]. Raises VideoError (disk full, wrong size)."""
-        if frames.ndim == 3:
-            frames = frames[None]
-        if frames.dtype != np.uint8 or frames.shape[1:] != (*self._size, 3):
-            height, width = self._size
-            raise VideoError(f"{self.path} takes uint8[N, {height}, {width}, 3], got {frames.dtype}{list(frames.shape)}")
-        try:
-            for frame in frames:
-                self._write_one(frame)
-        except (av.FFmpegError, OSError) as error:
-            raise self._failure(error) from error
-
-    def _write_one(self, frame: np.ndarray) -> None:
-        if self._as_images:
-            Image.fromarray(frame).save(self._temporary / f"{self.num_frames:06d}.png")
-        else:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
-                format=self._stream.pix_fmt, dst_colorspace=self._colorspace, dst_color_range=ColorRange.MPEG
+        frames = frames[None] if frames.ndim == 3 else frames
+        if frames.dtype != np.uint8 or frames.shape[1:] != self._shape:
+            raise VideoError(
+                f"{self.path} takes uint8 frames {list(self._shape)}, got {frames.dtype}{list(frames.shape[1:])}"
             )
-            picture.pts = self.num_frames
-            picture.time_base = 1 / self._frame_rate
-            self._container.mux(self._stream.encode(picture))
-            self._copy_audio()
-        self.num_frames += 1
-
-    def _copy_audio(self) -> None:
-        """Up to the last frame's end: kept close to the video, or the muxer would hold the video back in memory."""
-        end = (self.num_frames + 1) / self._frame_rate
-        while self._audio is not None and self._pending is not None:
-            packet = self._pending
-            if packet.pts is not None and packet.pts * packet.time_base >= end:
-                return
-            packet.stream = self._audio_stream
-            self._container.mux(packet)
-            self._pending = next(self._audio, None)
-
-    def close(self) -> None:
-        """Finish the file and give it its name. Raises VideoError."""
-        try:
-            if self._as_images:
-                if self.path.is_dir() and not any(self.path.iterdir()):
-                    self.path.rmdir()
-                self._temporary.rename(self.path)
-                return
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            os.replace(self._temporary, self.path)
-        except (av.FFmpegError, OSError) as error:
-            self._discard()
-            raise self._failure(error) from error
-        if self._audio_container is not None:
-            self._audio_container.close()
+        for frame in frames:
+            try:
+                self._write(frame)
+            except (av.FFmpegError, OSError) as error:
+                raise self._failure(error) from error
+            self.num_frames += 1
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -141,26 +69,150 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self._discard()
+            return
+        try:
+            self._finish()
+        except (av.FFmpegError, OSError) as failure:
+            self._discard()
+            raise self._failure(failure) from failure
+
+    def _write(self, frame: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        raise NotImplementedError
 
     def _discard(self) -> None:
-        for container in (self._container, self._audio_container):
-            if container is not None:
-                try:
-                    container.close()
-                except (av.FFmpegError, OSError):  # closing writes the trailer: on a full disk that fails again
-                    continue
-        if self._temporary.is_dir():
-            for image in self._temporary.iterdir():
-                image.unlink()
-            self._temporary.rmdir()
-        self._temporary.unlink(missing_ok=True)
+        raise NotImplementedError
 
-    def _failure(self, error: BaseException) -> VideoError:
-        if isinstance(error, VideoError):
-            return error
+    def _failure(self, error: Exception) -> VideoError:
         reason = getattr(error, "strerror", None) or str(error)
         return VideoError(f"{self.path} cannot be written after {self.num_frames} frames: {reason}")
+
+
+class ImageFolderWriter(VideoWriter):
+    """000000.png, 000001.png, ... in a new folder."""
+
+    def __init__(self, path: Path, width: int, height: int):
+        super().__init__(path, width, height)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise VideoError(f"{path} exists and is not an empty folder; choose another name, or add .mp4 for a video")
+        try:
+            self._temporary.mkdir(parents=True)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _write(self, frame: np.ndarray) -> None:
+        Image.fromarray(frame).save(self._temporary / f"{self.num_frames:06d}.png")
+
+    def _finish(self) -> None:
+        if self.path.exists():
+            self.path.rmdir()
+        self._temporary.rename(self.path)
+
+    def _discard(self) -> None:
+        shutil.rmtree(self._temporary)
+
+
+class VideoFileWriter(VideoWriter):
+    """An encoded file. yuv420p, or yuv444p where a side is odd: 4:2:0 halves both."""
+
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        frame_rate: Fraction,
+        audio_from: str | Path | None,
+        codec: str,
+        crf: int,
+    ):
+        super().__init__(path, width, height)
+        self._frame_rate = frame_rate
+        try:
+            self._container = av.open(str(self._temporary), "w")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._temporary.unlink(missing_ok=True)
+            raise self._failure(error) from error
+        self._audio = None
+        try:
+            self._stream = self._container.add_stream(codec, rate=frame_rate, options={"crf": str(crf)})
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+            code, self._colorspace = _HD if height >= _HD_FROM else _SD
+            context = self._stream.codec_context
+            context.color_primaries = context.color_trc = context.colorspace = code
+            context.color_range = ColorRange.MPEG
+            if audio_from is not None:
+                self._audio = _AudioCopy(Path(audio_from), self._container, path)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._discard()
+            raise self._failure(error) from error
+        except VideoError:
+            self._discard()
+            raise
+
+    def _write(self, frame: np.ndarray) -> None:
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+            format=self._stream.pix_fmt, dst_colorspace=self._colorspace, dst_color_range=ColorRange.MPEG
+        )
+        picture.pts, picture.time_base = self.num_frames, 1 / self._frame_rate
+        self._container.mux(self._stream.encode(picture))
+        if self._audio is not None:
+            self._audio.copy_until((self.num_frames + 1) / self._frame_rate)
+
+    def _finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if self._audio is not None:
+            self._audio.close()
+        os.replace(self._temporary, self.path)
+
+    def _discard(self) -> None:
+        # closing writes the trailer: on a full disk that fails again, and there is nothing left to save
+        with suppress(av.FFmpegError, OSError):
+            self._container.close()
+        if self._audio is not None:
+            self._audio.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class _AudioCopy:
+    """The source's first audio stream, packet by packet, no further than the video has come.
+
+    Kept close to the video, or the muxer would hold the video back in memory while it waits for audio.
+    """
+
+    def __init__(self, source: Path, target: "av.container.OutputContainer", path: Path):
+        self._source = av.open(str(source))
+        self._target = target
+        self._packets: Iterator[av.Packet] = iter(())
+        self._next: av.Packet | None = None
+        if not self._source.streams.audio:
+            return
+        template = self._source.streams.audio[0]
+        try:
+            self._stream = target.add_stream_from_template(template)
+            target.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            self._source.close()
+            raise VideoError(
+                f"{path}: {path.suffix} cannot hold the source's {template.codec_context.name} audio; "
+                "write .mkv, or leave the audio out with --no-audio"
+            ) from error
+        self._packets = (packet for packet in self._source.demux(template) if packet.size > 0)
+        self._next = next(self._packets, None)
+
+    def copy_until(self, end: Fraction) -> None:
+        """Copy the packets that begin before `end` seconds."""
+        while (packet := self._next) is not None:
+            if packet.pts is not None and packet.pts * packet.time_base >= end:
+                return
+            packet.stream = self._stream
+            self._target.mux(packet)
+            self._next = next(self._packets, None)
+
+    def close(self) -> None:
+        self._source.close()

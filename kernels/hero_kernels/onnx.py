@@ -43,9 +43,7 @@ def TemporalAttentionIM3(q, k, v, alpha, num_heads: int, plugin_namespace: str, 
     inner = op.Slice(p, op.Constant(value_ints=[1]), op.Constant(value_ints=[-1]), axis)
     after = op.Slice(p, op.Constant(value_ints=[2]), op.Constant(value_ints=[2147483647]), axis)
     kept = op.Sub(op.Constant(value_float=1.0), op.Add(alpha, alpha))
-    blended = op.Concat(
-        first, op.Add(op.Mul(op.Add(before, after), alpha), op.Mul(inner, kept)), last, axis=3
-    )
+    blended = op.Concat(first, op.Add(op.Mul(op.Add(before, after), alpha), op.Mul(inner, kept)), last, axis=3)
     out = op.MatMul(op.CastLike(blended, v), vh)  # [B, S, H, F, d]
     return op.Reshape(op.Transpose(out, perm=[0, 3, 1, 2, 4]), op.Shape(q))
 
@@ -60,8 +58,8 @@ _SCHEMA = onnx.defs.OpSchema(
     type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "activations")],
     attributes=[
         onnx.defs.OpSchema.Attribute("num_heads", onnx.defs.OpSchema.AttrType.INT, "heads"),
-        onnx.defs.OpSchema.Attribute("plugin_namespace", onnx.defs.OpSchema.AttrType.STRING, "TensorRT's plugin lookup"),
-        onnx.defs.OpSchema.Attribute("plugin_version", onnx.defs.OpSchema.AttrType.STRING, "TensorRT's plugin lookup"),
+        onnx.defs.OpSchema.Attribute("plugin_namespace", onnx.defs.OpSchema.AttrType.STRING, "for TensorRT"),
+        onnx.defs.OpSchema.Attribute("plugin_version", onnx.defs.OpSchema.AttrType.STRING, "for TensorRT"),
     ],
 )  # fmt: skip
 _node = onnxscript.values.Op(OPSET, "TemporalAttentionIM3", _SCHEMA)

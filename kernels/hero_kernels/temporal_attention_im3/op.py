@@ -27,14 +27,14 @@ def _composed(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) ->
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    *tensors, ctx.num_heads = inputs
-    ctx.save_for_backward(*tensors)
+    q, k, v, alpha, ctx.num_heads = inputs
+    ctx.save_for_backward(q, k, v, alpha)
 
 
 def _backward(ctx, grad: Tensor):
-    saved = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+    q, k, v, alpha = (t.detach().requires_grad_() for t in ctx.saved_tensors)
     with torch.enable_grad():
-        grads = torch.autograd.grad(reference(*saved, ctx.num_heads), saved, grad)
+        grads = torch.autograd.grad(reference(q, k, v, alpha, ctx.num_heads), (q, k, v, alpha), grad)
     return (*grads, None)
 
 
@@ -47,9 +47,7 @@ def temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_h
     Raises ValueError on shapes that do not fit.
     """
     if q.ndim != 4 or q.shape != k.shape or q.shape != v.shape:
-        raise ValueError(
-            f"q, k, v must be equal [B, F, S, C]; got {list(q.shape)}, {list(k.shape)}, {list(v.shape)}"
-        )
+        raise ValueError(f"q, k, v must be equal [B, F, S, C]; got {list(q.shape)}, {list(k.shape)}, {list(v.shape)}")
     if q.shape[-1] % num_heads:
         raise ValueError(f"C = {q.shape[-1]} is not a multiple of num_heads = {num_heads}")
     if alpha.numel() != 1:

