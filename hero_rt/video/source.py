@@ -1,0 +1,74 @@
+"""What every clip is to the runtime: a size, an exact frame rate, and frames that come one by one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from types import TracebackType
+
+import numpy as np
+
+from hero_rt.errors import UsageError, VideoError
+
+
+class VideoSource(ABC):
+    """A clip that yields its frames once, lazily. width and height are those of the frames it yields.
+
+    num_frames is None where the container does not say; has_audio tells whether there is a stream to remux;
+    pixel_aspect is the shape of a pixel, width to height: other than 1 in some broadcast and DVD material.
+    """
+
+    width: int
+    height: int
+    frame_rate: Fraction
+    num_frames: int | None
+    has_audio = False
+    pixel_aspect = Fraction(1)
+
+    @abstractmethod
+    def frames(self) -> Iterator[np.ndarray]:
+        """uint8 [h, w, 3] RGB, one after the other. Raises VideoError where the clip cannot be read to its end."""
+
+    def close(self) -> None:  # noqa: B027
+        """Release what is open; there may be nothing."""
+
+    def __enter__(self) -> "VideoSource":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class FrameArray(VideoSource):
+    """uint8 [N, h, w, 3] in memory."""
+
+    def __init__(self, frames: np.ndarray, frame_rate: Fraction):
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise UsageError(f"video array is {frames.dtype}{list(frames.shape)}, expected uint8[N, h, w, 3]")
+        if len(frames) == 0:
+            raise VideoError("video array has zero frames")
+        self._frames, self.frame_rate, self.num_frames = frames, frame_rate, len(frames)
+        self.height, self.width = frames.shape[1:3]
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return iter(self._frames)
+
+
+class FirstFrames(VideoSource):
+    """At most the first `limit` frames of another source."""
+
+    def __init__(self, source: VideoSource, limit: int):
+        if limit < 1:
+            raise UsageError(f"max frames is {limit}; it must be at least 1")
+        self._source, self._limit = source, limit
+        self.width, self.height, self.frame_rate = source.width, source.height, source.frame_rate
+        self.has_audio, self.pixel_aspect = source.has_audio, source.pixel_aspect
+        self.num_frames = min(source.num_frames, limit) if source.num_frames else None
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return islice(self._source.frames(), self._limit)
+
+    def close(self) -> None:
+        self._source.close()
