@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hero_rt.canvas import Canvas
 
 _GREY = 96
+_MAX_SIDE = 384  # pixels of a tile: a sheet is looked at whole
 _MARGIN = 8
 _LABEL = 22
 
@@ -16,7 +17,8 @@ def contact_sheet(result: np.ndarray, canvas: Canvas, columns: int = 6) -> Image
     result: uint8 [N, H, W, 3]. The input is read off it: its pixels come back as they went in.
     """
     picked = np.linspace(0, len(result) - 1, min(columns, len(result))).round().astype(int)
-    width, height = canvas.width, canvas.height
+    shrink = min(1.0, _MAX_SIDE / max(canvas.width, canvas.height))
+    width, height = max(1, round(canvas.width * shrink)), max(1, round(canvas.height * shrink))
     sheet = Image.new(
         "RGB",
         (_MARGIN + len(picked) * (width + _MARGIN), _MARGIN + 2 * (_LABEL + height + _MARGIN)),
@@ -34,5 +36,8 @@ def contact_sheet(result: np.ndarray, canvas: Canvas, columns: int = 6) -> Image
             if row == 0:
                 tile = np.full_like(tile, _GREY)
                 tile[rows, inside] = result[index, rows, inside]
-            sheet.paste(Image.fromarray(tile), (_MARGIN + column * (width + _MARGIN), top + _LABEL))
+            image = Image.fromarray(tile)
+            if shrink < 1:
+                image = image.resize((width, height), Image.Resampling.LANCZOS)
+            sheet.paste(image, (_MARGIN + column * (width + _MARGIN), top + _LABEL))
     return sheet

@@ -82,9 +82,11 @@ class VideoFile(VideoSource):
 
     def _decode(self) -> Iterator[np.ndarray]:
         decoded, end = 0, None
+        # a transport stream marks lost packets so, which broadcasts are full of; elsewhere the bytes ran out
+        lossy = self._container.format.name == "mpegts"
         try:
             for packet in self._container.demux(self._stream):
-                if packet.is_corrupt:
+                if packet.is_corrupt and not lossy:
                     raise VideoError(f"{self._path} is truncated: its data ends within frame {decoded + 1}")
                 for frame in packet.decode():
                     decoded += 1

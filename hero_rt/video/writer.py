@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -10,15 +10,12 @@ from types import TracebackType
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 from PIL import Image
 
 from hero_rt.errors import VideoError
-
-# colour primaries, transfer and matrix as ITU-T H.273 numbers them, and swscale's name of the matrix
-_SD = (6, Colorspace.SMPTE170M)
-_HD = (1, Colorspace.ITU709)
-_HD_FROM = 720  # pixels of height: what players assume where a file says nothing
+from hero_rt.video.audio import AudioCopy
+from hero_rt.video.colour import customary_matrix
 
 
 def create_video(
@@ -29,19 +26,21 @@ def create_video(
     audio_from: str | Path | None = None,
     codec: str = "libx264",
     crf: int = 17,
+    pixel_aspect: Fraction = Fraction(1),
 ) -> "VideoWriter":
-    """A writer of uint8 RGB frames: to a video file, or to a folder of PNGs where `path` has no suffix (lossless).
+    """A writer of uint8 RGB frames: to a video file, or to a folder of PNGs (lossless) where `path` has no suffix
+    or ends in a slash.
 
     The result appears under its name when the `with` block ends without an error, and not at all otherwise.
     audio_from: a video file whose audio packets are copied, as far as the written frames last.
-    Raises VideoError where the target cannot be created.
+    pixel_aspect: the source's. Raises VideoError where the target cannot be created.
     """
-    if not Path(path).suffix:
+    if not Path(path).suffix or str(path).endswith("/"):
         return ImageFolderWriter(Path(path), width, height)
-    return VideoFileWriter(Path(path), width, height, frame_rate, audio_from, codec, crf)
+    return VideoFileWriter(Path(path), width, height, frame_rate, audio_from, codec, crf, pixel_aspect)
 
 
-class VideoWriter:
+class VideoWriter(ABC):
     """Appends frames; `with` finishes the clip or takes back what was written."""
 
     def __init__(self, path: Path, width: int, height: int):
@@ -50,7 +49,7 @@ class VideoWriter:
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
     def write(self, frames: np.ndarray) -> None:
-        """Append uint8 [N, H, W, 3], or one [H, W, 3]. Raises VideoError (disk full, wrong size)."""
+        """Append uint8 [N, H, W, 3], or one [H, W, 3]. Raises VideoError (disk full, other frames)."""
         frames = frames[None] if frames.ndim == 3 else frames
         if frames.dtype != np.uint8 or frames.shape[1:] != self._shape:
             raise VideoError(
@@ -72,24 +71,33 @@ class VideoWriter:
         if kind is not None:
             self._discard()
             return
+        if self.num_frames == 0:
+            self._discard()
+            raise VideoError(f"{self.path} is not written: there were no frames")
         try:
             self._finish()
         except (av.FFmpegError, OSError) as failure:
             self._discard()
             raise self._failure(failure) from failure
+        except VideoError:
+            self._discard()
+            raise
 
-    def _write(self, frame: np.ndarray) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, frame: np.ndarray) -> None: ...
 
+    @abstractmethod
     def _finish(self) -> None:
-        raise NotImplementedError
+        """Make the temporary complete and give it its name."""
 
+    @abstractmethod
     def _discard(self) -> None:
-        raise NotImplementedError
+        """Leave nothing behind."""
 
     def _failure(self, error: Exception) -> VideoError:
         reason = getattr(error, "strerror", None) or str(error)
-        return VideoError(f"{self.path} cannot be written after {self.num_frames} frames: {reason}")
+        progress = f" after {self.num_frames} frames" if self.num_frames else ""
+        return VideoError(f"{self.path} cannot be written{progress}: {reason}")
 
 
 class ImageFolderWriter(VideoWriter):
@@ -128,31 +136,36 @@ class VideoFileWriter(VideoWriter):
         audio_from: str | Path | None,
         codec: str,
         crf: int,
+        pixel_aspect: Fraction,
     ):
         super().__init__(path, width, height)
+        if path.is_dir():
+            raise VideoError(f"{path} is a folder; choose another name for the video")
+        # the index first, so that a browser can start before it has the whole file
+        options = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
         self._frame_rate = frame_rate
+        self._audio: AudioCopy | None = None
         try:
-            self._container = av.open(str(self._temporary), "w")
-        except (av.FFmpegError, OSError, ValueError) as error:
-            self._temporary.unlink(missing_ok=True)
-            raise self._failure(error) from error
-        self._audio = None
-        try:
+            self._container = av.open(str(self._temporary), "w", container_options=options)
             self._stream = self._container.add_stream(codec, rate=frame_rate, options={"crf": str(crf)})
-            self._stream.width, self._stream.height = width, height
-            self._stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-            code, self._colorspace = _HD if height >= _HD_FROM else _SD
-            context = self._stream.codec_context
-            context.color_primaries = context.color_trc = context.colorspace = code
-            context.color_range = ColorRange.MPEG
-            if audio_from is not None:
-                self._audio = _AudioCopy(Path(audio_from), self._container, path)
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except ValueError as error:
+            raise VideoError(f"{path} cannot be written: {error}; use .mp4, .mov or .mkv") from error
+        self._stream.width, self._stream.height = width, height
+        self._stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        matrix = customary_matrix(width, height)
+        self._colorspace = matrix.colorspace
+        context = self._stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = matrix.code
+        context.color_range = ColorRange.MPEG
+        context.sample_aspect_ratio = pixel_aspect
+        if audio_from is not None:
+            self._audio = AudioCopy(Path(audio_from), self._container, path)
+        try:
+            # now, not with the first frame: a folder that cannot be written to should fail before the model runs
+            self._container.start_encoding()
+        except (av.FFmpegError, OSError) as error:
             self._discard()
             raise self._failure(error) from error
-        except VideoError:
-            self._discard()
-            raise
 
     def _write(self, frame: np.ndarray) -> None:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
@@ -168,6 +181,8 @@ class VideoFileWriter(VideoWriter):
         self._container.close()
         if self._audio is not None:
             self._audio.close()
+        with self._temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # some file systems report a full disk only here
         os.replace(self._temporary, self.path)
 
     def _discard(self) -> None:
@@ -176,43 +191,5 @@ class VideoFileWriter(VideoWriter):
             self._container.close()
         if self._audio is not None:
             self._audio.close()
-        self._temporary.unlink(missing_ok=True)
-
-
-class _AudioCopy:
-    """The source's first audio stream, packet by packet, no further than the video has come.
-
-    Kept close to the video, or the muxer would hold the video back in memory while it waits for audio.
-    """
-
-    def __init__(self, source: Path, target: "av.container.OutputContainer", path: Path):
-        self._source = av.open(str(source))
-        self._target = target
-        self._packets: Iterator[av.Packet] = iter(())
-        self._next: av.Packet | None = None
-        if not self._source.streams.audio:
-            return
-        template = self._source.streams.audio[0]
-        try:
-            self._stream = target.add_stream_from_template(template)
-            target.start_encoding()
-        except (av.FFmpegError, ValueError) as error:
-            self._source.close()
-            raise VideoError(
-                f"{path}: {path.suffix} cannot hold the source's {template.codec_context.name} audio; "
-                "write .mkv, or leave the audio out with --no-audio"
-            ) from error
-        self._packets = (packet for packet in self._source.demux(template) if packet.size > 0)
-        self._next = next(self._packets, None)
-
-    def copy_until(self, end: Fraction) -> None:
-        """Copy the packets that begin before `end` seconds."""
-        while (packet := self._next) is not None:
-            if packet.pts is not None and packet.pts * packet.time_base >= end:
-                return
-            packet.stream = self._stream
-            self._target.mux(packet)
-            self._next = next(self._packets, None)
-
-    def close(self) -> None:
-        self._source.close()
+        if self._temporary.exists():  # not so where its folder is no folder
+            self._temporary.unlink()

@@ -94,21 +94,21 @@ def test_raft_weights_that_cannot_be_fetched_are_one_clear_line(torchvision):
 
 
 def test_raft_sees_pairs_in_its_range_and_size_and_its_last_iterate_is_cropped_back(torchvision):
-    class Recorder(torch.nn.Module):
-        pairs: list = []
+    pairs = []
 
+    class Recorder(torch.nn.Module):
         def forward(self, first, second):
-            self.pairs.append((first, second))
+            pairs.append((first, second))
             y, x = torch.meshgrid(*map(torch.arange, first.shape[-2:]), indexing="ij")
             return [torch.zeros(1, 2, *first.shape[-2:]), torch.stack([x, y])[None].float()]
 
     torchvision.raft_large = lambda weights: Recorder()
     frames = moving_texture(3, 140, 100, (1, 0))
     flow = optical_flow(frames, method="raft")
-    for t, (first, second) in enumerate(Recorder.pairs):
+    for t, (first, second) in enumerate(pairs):
         assert first.shape == (1, 3, 144, 128)
         for image, frame in ((first, frames[t]), (second, frames[t + 1])):
             np.testing.assert_allclose(image[0, :, :140, :100].permute(1, 2, 0), frame / 127.5 - 1, atol=1e-6)
-    assert len(Recorder.pairs) == 2
+    assert len(pairs) == 2
     y, x = np.mgrid[:140, :100]
     np.testing.assert_array_equal(flow, np.broadcast_to(np.stack([x, y]), (3, 2, 140, 100)))

@@ -1,6 +1,6 @@
 """Window planning: every frame covered, weights that sum to one, streams in flat memory."""
 
-from itertools import count, islice
+from itertools import count, islice, pairwise
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_windows_cover_every_frame_with_one_size_and_at_least_the_overlap(plan):
     assert windows[0].start == 0
     assert windows[-1].stop == num_frames
     assert all(window.stop - window.start == size for window in windows)
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in pairwise(windows):
         assert before.start < after.start <= before.stop - overlap
 
 
