@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import Colorspace
 
 from hero_rt.errors import VideoError
 from hero_rt.video.colour import UNSPECIFIED, customary_matrix
@@ -115,10 +116,12 @@ class VideoFile(VideoSource):
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         if self._orientation is None:
             self._orientation = _Orientation.of(frame)
-        matrix = {}
-        if frame.colorspace == UNSPECIFIED:
-            matrix = {"src_colorspace": customary_matrix(frame.width, frame.height).colorspace}
-        return self._orientation.apply(frame.to_ndarray(format="rgb24", **matrix))
+        matrix: int = frame.colorspace
+        if matrix == UNSPECIFIED:
+            matrix = customary_matrix(frame.width, frame.height).colorspace
+        # a target is named for older PyAV, which looks at the source's matrix only where the two differ
+        rgb = frame.to_ndarray(format="rgb24", src_colorspace=matrix, dst_colorspace=Colorspace.DEFAULT)
+        return self._orientation.apply(rgb)
 
 
 @dataclass(frozen=True)
