@@ -38,7 +38,7 @@ test-slow: $(STAMP)  ## Minutes and gigabytes: full-size export
 	$(BIN)/python -m pytest -m slow
 
 demo: $(STAMP)  ## Build hero-tiny engines, outpaint a real clip, write demo/out.mp4 and demo/contact-sheet.png
-	$(BIN)/hero-export build-engines random --preset hero-tiny --profile 256x144x16 --out demo/engines
+	$(BIN)/hero-export build-engines random --preset hero-tiny --profile 256x144x16 --jobs 2 --out demo/engines
 	$(BIN)/hero-rt outpaint $(CLIP) demo/out.mp4 --engines demo/engines --pad 0,40,0,40 --max-frames 40 --steps 10 \
 		--contact-sheet demo/contact-sheet.png
 	@echo "look at demo/out.mp4 and demo/contact-sheet.png"

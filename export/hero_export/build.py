@@ -5,8 +5,9 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
@@ -59,17 +60,18 @@ def build_engines(
     profiles: Sequence[Profile],
     dtype: str,
     report: Callable[[FinishedEngine, bool], None] = lambda engine, reused: None,
+    jobs: int = 1,
 ) -> Manifest:
     """Build the six submodules at `profiles` as ONNX Runtime engines into `folder`, and write its manifest.
 
     Engines already there are kept where everything that determines them is equal; `report` hears of each engine.
-    A folder's existing profiles stay. Raises EngineError where another build holds the folder or where it was built
+    A folder's existing profiles stay. `jobs` engines are built at once, each with memory of its own. Raises EngineError where another build holds the folder or where it was built
     from something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            return _build(checkpoint, folder, profiles, dtype, report)
+            return _build(checkpoint, folder, profiles, dtype, report, jobs)
     except Timeout as error:
         raise EngineError(f"another build is writing {folder}; wait for it or choose another --out") from error
 
@@ -80,6 +82,7 @@ def _build(
     profiles: Sequence[Profile],
     dtype: str,
     report: Callable[[FinishedEngine, bool], None],
+    jobs: int,
 ) -> Manifest:
     config = checkpoint.load().config
     weights = checkpoint.digest()
@@ -89,18 +92,22 @@ def _build(
         profiles = [*{*profiles, *map(Profile.parse, previous.profiles)}]
     finished = _finished_engines(folder, previous)
 
-    engines: list[FinishedEngine] = []
-    tasks = {(name, engine_profile(name, profile)) for profile in profiles for name in SUBMODULES}
-    for name, profile in sorted(tasks, key=lambda task: (str(task[1]), SUBMODULES.index(task[0]))):
+    def finish(task: tuple[str, Profile]) -> tuple[FinishedEngine, bool]:
+        name, profile = task
         file = f"{name}.{profile}.onnx"
         key = _build_key(name, profile, dtype, config.to_dict(), weights)
         done = finished.get(file)
-        reused = done is not None and done.engine.build_key == key and done.intact(folder)
-        if done is None or not reused:
-            done = _in_fresh_process(checkpoint, name, profile, dtype, folder / file, key)
-            _write_record(folder, done)
-        engines.append(done)
-        report(done, reused)
+        if done is not None and done.engine.build_key == key and done.intact(folder):
+            return done, True
+        done = _in_fresh_process(checkpoint, name, profile, dtype, folder / file, key)
+        _write_record(folder, done)
+        return done, False
+
+    engines: list[FinishedEngine] = []
+    with ThreadPoolExecutor(jobs) as threads:  # each thread waits for a process
+        for done, reused in threads.map(finish, engine_tasks(profiles)):
+            engines.append(done)
+            report(done, reused)
 
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -115,10 +122,15 @@ def _build(
         files={name: record for done in engines for name, record in done.files.items()},
     )
     write_manifest(folder, manifest)
-    for record in (folder / RECORDS).glob("*.json"):
-        record.unlink()
+    shutil.rmtree(folder / RECORDS, ignore_errors=True)  # the manifest has taken them over
     _remove_strays(folder, manifest)
     return manifest
+
+
+def engine_tasks(profiles: Sequence[Profile]) -> list[tuple[str, Profile]]:
+    """(submodule, profile) of every engine that `profiles` need; only the denoising step is built per guidance."""
+    tasks = {(name, engine_profile(name, profile)) for profile in profiles for name in SUBMODULES}
+    return sorted(tasks, key=lambda task: (str(task[1]), SUBMODULES.index(task[0])))
 
 
 def _in_fresh_process(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from hero_rt.cli_errors import run_app
@@ -87,12 +87,14 @@ def build_engines(
     seed: SeedOption = 0,
     format: Annotated[str, typer.Option(help="Engine format: onnxruntime.")] = "onnxruntime",
     dtype: DtypeOption = "fp32",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Engines built at once; each takes the memory of its own build.")
+    ] = 1,
 ) -> None:
     """Build an engine folder with a manifest. Finished engines are kept: an interrupted build goes on where it was."""
-    from hero_export.build import FinishedEngine
+    from hero_export.build import FinishedEngine, engine_tasks
     from hero_export.build import build_engines as build
     from hero_export.checkpoint import Checkpoint
-    from hero_rt.models.submodules import SUBMODULES
 
     if format != "onnxruntime":
         raise UsageError(f"engine format {format!r} is not one of: onnxruntime")
@@ -100,7 +102,7 @@ def build_engines(
     profiles = [Profile.parse(text) for text in profile]
     table = Table("engine", "nodes", "size", "seconds", "peak memory", title=f"{out} ({format}, {dtype})")
     with _progress() as progress:
-        task = progress.add_task("build", total=None)
+        task = progress.add_task(f"build {out}", total=len(engine_tasks(profiles)))
 
         def report(done: FinishedEngine, reused: bool) -> None:
             engine = done.engine
@@ -113,11 +115,9 @@ def build_engines(
                 seconds,
                 _mib(engine.peak_memory_bytes),
             )
-            progress.update(
-                task, description=f"built {engine.submodule} {engine.profile} ({len(SUBMODULES)} submodules)"
-            )
+            progress.advance(task)
 
-        build(Checkpoint(checkpoint, preset, seed), out, profiles, dtype, report)
+        build(Checkpoint(checkpoint, preset, seed), out, profiles, dtype, report, jobs)
     console.print(table)
 
 
@@ -134,6 +134,7 @@ def _progress() -> Progress:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=console,
         transient=True,

@@ -1,0 +1,182 @@
+"""An engine folder opens whole or not at all, and an interrupted build goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+import hero_export.build
+from hero_export.build import RECORDS, build_engines
+from hero_export.checkpoint import Checkpoint
+from hero_rt import Outpainter
+from hero_rt.engines import open_engines, read_manifest
+from hero_rt.errors import EngineError, UsageError
+from hero_rt.models.submodules import SUBMODULES
+from hero_rt.profile import Profile
+
+TINY = Checkpoint("random", "hero-tiny")
+PROFILE = Profile(64, 64, 16)
+QUICK = ("vae_encoder", "vae_decoder")  # seconds each
+
+
+@pytest.fixture
+def copy(engine_folder, tmp_path) -> Path:
+    return Path(shutil.copytree(engine_folder, tmp_path / "engines"))
+
+
+def test_a_flipped_bit_in_any_file_is_refused_before_anything_is_read(copy):
+    for path in sorted(copy / name for name in read_manifest(copy).files):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(EngineError, match=rf"{path.name} has SHA-256 .* was built; rebuild: hero-export build-eng"):
+            open_engines(copy, "cpu")
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    open_engines(copy, "cpu").close()
+
+
+def test_truncated_missing_and_unlisted_files_are_named(copy):
+    graph = copy / "refnet.128x64x16.onnx"
+    data = graph.read_bytes()
+    graph.write_bytes(data[:-7])
+    with pytest.raises(EngineError, match=rf"{graph.name} has {len(data) - 7} bytes, {len(data)} were built"):
+        open_engines(copy, "cpu")
+    graph.unlink()
+    with pytest.raises(EngineError, match=rf"{graph.name} is missing; rebuild: "):
+        open_engines(copy, "cpu")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["files"][graph.name]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(EngineError, match=rf"does not list {graph.name}"):
+        open_engines(copy, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"schema_version": 99}, "schema version 99, this hero-runtime reads", id="newer-schema"),
+        pytest.param({"surprise": 1}, r"is not valid \(surprise", id="unknown-field"),
+        pytest.param({"format": "tensorrt"}, "tensorrt", id="other-format"),
+        pytest.param(
+            {"target": {"library": "onnxruntime", "library_version": "99.1.0"}},
+            "built with onnxruntime 99.1.0, .* is installed",
+            id="newer-library",
+        ),
+    ],
+)
+def test_a_manifest_that_does_not_fit_says_what_differs(copy, change, message):
+    path = copy / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(EngineError, match=message) as caught:
+        open_engines(copy, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_manifest_and_no_folder_are_clear(copy, tmp_path):
+    (copy / "manifest.json").write_text('{"schema_version": 1')
+    with pytest.raises(EngineError, match=r"manifest\.json is not valid"):
+        open_engines(copy)
+    (copy / "manifest.json").unlink()
+    with pytest.raises(EngineError, match="its build did not finish; run it again"):
+        open_engines(copy)
+    with pytest.raises(EngineError, match="does not exist; build one"):
+        Outpainter.from_engines(tmp_path / "nowhere")
+
+
+def test_another_profile_is_refused_with_the_command_that_adds_it(engine_folder):
+    engines = open_engines(engine_folder, "cpu")
+    with pytest.raises(EngineError) as caught:
+        engines.open("unet_step", Profile(256, 256, 16, guided=True))
+    message = str(caught.value)
+    assert "no unet_step engine for 256x256x16-cfg, only for 128x64x16, 128x64x16-cfg" in message
+    assert "hero-export build-engines random --preset hero-tiny --seed 0 --format onnxruntime --dtype fp32" in message
+    assert "--profile 256x256x16-cfg" in message
+
+
+def test_a_killed_build_does_not_open_and_the_next_one_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(hero_export.build, "SUBMODULES", QUICK)
+    script = (
+        "import hero_export.build as b; from hero_export.checkpoint import Checkpoint; from hero_rt.profile import Profile;"
+        f"b.SUBMODULES = {QUICK!r};"
+        f"import pathlib; b.build_engines(Checkpoint('random', 'hero-tiny'), pathlib.Path({str(tmp_path / 'e')!r}), "
+        "[Profile(64, 64, 16)], 'fp32')"
+    )
+    # a file with a main guard: the build's own processes import it
+    main = tmp_path / "main.py"
+    main.write_text(f"if __name__ == '__main__':\n    {script}\n")
+    build = subprocess.Popen([sys.executable, str(main)], start_new_session=True)
+    records = tmp_path / "e" / RECORDS
+    deadline = time.monotonic() + 120
+    while not list(records.glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(build.pid, signal.SIGKILL)
+    build.wait()
+    assert [path.name for path in records.glob("*.json")] == ["vae_encoder.64x64x16.onnx.json"]
+    with pytest.raises(EngineError, match="its build did not finish"):
+        open_engines(tmp_path / "e")
+
+    seen = {}
+    build_engines(
+        TINY, tmp_path / "e", [PROFILE], "fp32", lambda done, kept: seen.update({done.engine.submodule: kept})
+    )
+
+    assert seen == {"vae_encoder": True, "vae_decoder": False}
+    assert {engine.submodule for engine in read_manifest(tmp_path / "e").engines} == set(QUICK)
+    open_engines(tmp_path / "e", "cpu").close()
+    leftovers = {p.name for p in (tmp_path / "e").iterdir()} - set(read_manifest(tmp_path / "e").files)
+    assert leftovers == {"manifest.json", ".lock"}
+
+
+def test_a_rebuilt_folder_keeps_what_is_equal_and_adds_a_profile(engine_folder, copy, monkeypatch):
+    built = []
+
+    def refuse(checkpoint, name, profile, dtype, path, key):
+        built.append(name)
+        raise RuntimeError("nothing needs building")
+
+    monkeypatch.setattr(hero_export.build, "_in_fresh_process", refuse)
+    manifest = build_engines(TINY, copy, [Profile(128, 64, 16)], "fp32")
+    before = read_manifest(engine_folder)
+    assert (manifest.engines, manifest.files) == (before.engines, before.files)
+    damaged = copy / "vae_encoder.128x64x16.onnx"
+    damaged.write_bytes(b"x")
+    with pytest.raises(RuntimeError, match="nothing needs building"):
+        build_engines(TINY, copy, [Profile(128, 64, 16)], "fp32")
+    assert built == ["vae_encoder"]
+
+
+def test_other_weights_or_dtype_into_the_same_folder_are_refused(copy):
+    with pytest.raises(EngineError, match="holds engines of checkpoint .*--seed 0', this build is of .*--seed 1'"):
+        build_engines(Checkpoint("random", "hero-tiny", 1), copy, [PROFILE], "fp32")
+    with pytest.raises(EngineError, match="holds engines of dtype 'fp32', this build is of 'fp16'"):
+        build_engines(TINY, copy, [PROFILE], "fp16")
+
+
+def test_two_builds_at_once_do_not_mix(copy):
+    with FileLock(copy / ".lock"), pytest.raises(EngineError, match="another build is writing"):
+        build_engines(TINY, copy, [PROFILE], "fp32")
+
+
+def test_manifest_records_time_and_memory_of_each_fresh_process(engine_folder):
+    engines = read_manifest(engine_folder).engines
+    assert len(engines) == len(SUBMODULES) + 1
+    for engine in engines:
+        assert engine.build_seconds > 0.5
+        assert 2**28 < engine.peak_memory_bytes < 2**32
+        assert len(engine.build_key) == 64
+    assert len({engine.build_key for engine in engines}) == len(engines)
+
+
+def test_a_preset_goes_with_random_weights_only():
+    with pytest.raises(UsageError, match="a preset goes with the checkpoint 'random'"):
+        Checkpoint("random")
+    with pytest.raises(UsageError, match="a preset goes with the checkpoint 'random'"):
+        Checkpoint("folder", "hero-tiny")

@@ -1,0 +1,121 @@
+"""What an exported graph is: checked files, the design's names, one hero node an attention, FP32 where it matters."""
+
+import json
+
+import onnx
+import pytest
+import torch
+
+from hero_export.onnx import export_onnx
+from hero_rt.engines import read_manifest
+from hero_rt.errors import UsageError
+from hero_rt.models import HeroModel
+from hero_rt.models.submodules import SUBMODULES, submodule_io
+from hero_rt.profile import Profile
+
+PROFILE = Profile(64, 64, 16)
+HERO_NODES = {"refnet": 19 * 2, "flow_encoder": 8 * 2, "unet_step": 20 * 2}  # two attentions a motion module
+
+
+def graphs(folder):
+    manifest = read_manifest(folder)
+    return {(engine.submodule, engine.profile): folder / engine.file for engine in manifest.engines}
+
+
+def test_every_submodule_and_profile_is_a_valid_file_with_external_weights(engine_folder):
+    files = graphs(engine_folder)
+    assert {name for name, _ in files} == set(SUBMODULES)
+    assert ("unet_step", "128x64x16-cfg") in files
+    for path in files.values():
+        onnx.checker.check_model(path)
+        model = onnx.load(path, load_external_data=False)
+        assert next(o.version for o in model.opset_import if o.domain == "") >= 20
+        large = [t for t in model.graph.initializer if len(t.dims) and t.data_location == onnx.TensorProto.EXTERNAL]
+        assert large
+        assert path.stat().st_size < 2 * 2**20
+
+
+def test_inputs_and_outputs_are_named_and_shaped_as_the_boundary_says(engine_folder, tiny):
+    for (name, profile), path in graphs(engine_folder).items():
+        graph = onnx.load(path, load_external_data=False).graph
+        inputs, outputs = submodule_io(name, tiny.config, Profile.parse(profile), torch.float32)
+        for side, specs in ((graph.input, inputs), (graph.output, outputs)):
+            seen = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in side}
+            assert seen == {tensor: spec.shape for tensor, spec in specs.items()}
+
+
+def test_boundary_names_are_the_designs(tiny):
+    inputs, outputs = submodule_io("unet_step", tiny.config, Profile(128, 64, 16, True), torch.float16)
+    attentions = [f"{name}.{i}" for name in ("ref_k", "ref_v", "clip_v", "openclip_k", "openclip_v") for i in range(16)]
+    residuals = [f"flow_residual.{j}" for j in range(13)]
+    assert list(inputs) == ["sample", "timestep", "condition", *attentions, *residuals]
+    assert {name for name, spec in inputs.items() if spec.dtype == torch.float32} == {"sample", "timestep"}
+    assert outputs["noise_pred"].shape == (32, 4, 8, 16)
+    assert outputs["noise_pred"].dtype == torch.float32
+
+
+def test_temporal_attention_is_one_hero_node_with_its_function_in_the_file(engine_folder):
+    for (name, _), path in graphs(engine_folder).items():
+        model = onnx.load(path, load_external_data=False)
+        nodes = [node for node in model.graph.node if node.domain == "hero"]
+        assert len(nodes) == HERO_NODES.get(name, 0)
+        for node in nodes:
+            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            assert attributes == {"num_heads": 2, "plugin_namespace": b"hero", "plugin_version": b"1"}
+        functions = [(f.domain, f.name) for f in model.functions]
+        assert functions == ([("hero", "TemporalAttentionIM3")] if nodes else [])
+
+
+def test_nothing_of_the_exporting_machine_is_in_the_files(engine_folder):
+    for path in graphs(engine_folder).values():
+        data = path.read_bytes()
+        assert b"site-packages" not in data
+        assert b".py" not in data
+
+
+def test_profiles_share_one_set_of_weights(engine_folder):
+    steps = [e for e in read_manifest(engine_folder).engines if e.submodule == "unet_step"]
+    assert len(steps) == 2
+    assert steps[0].weights == steps[1].weights
+
+
+@pytest.fixture(scope="module")
+def half_precision(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("half")
+    model = HeroModel.random("hero-tiny", dtype=torch.float16)
+    return {
+        name: export_onnx(model, name, PROFILE, folder / f"{name}.onnx").path for name in ("flow_encoder", "semantic")
+    }
+
+
+def test_half_precision_graphs_keep_softmax_and_norm_statistics_in_fp32(half_precision):
+    softmax_inputs = set()
+    for path in half_precision.values():
+        model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+        types = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.input)}
+        for node in model.graph.node:
+            if node.op_type == "Softmax":
+                softmax_inputs.add(types[node.input[0]])
+            if node.op_type in ("GroupNormalization", "LayerNormalization"):
+                stash = {a.name: a.i for a in node.attribute}.get("stash_type", 1)
+                assert stash == onnx.TensorProto.FLOAT
+        assert not any(node.op_type == "InstanceNormalization" for node in model.graph.node)
+        assert types[model.graph.input[0].name] == onnx.TensorProto.FLOAT16
+    assert softmax_inputs == {onnx.TensorProto.FLOAT}
+
+
+def test_a_synced_flow_encoder_is_not_exported(tiny, tmp_path):
+    from dataclasses import replace
+
+    synced = HeroModel.random(replace(tiny.config, ofe_timestep="synced"))
+    with pytest.raises(UsageError, match="eager only; it cannot be exported"):
+        export_onnx(synced, "unet_step", PROFILE, tmp_path / "unet_step.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_manifest_is_json_with_hashes_of_every_file(engine_folder):
+    manifest = json.loads((engine_folder / "manifest.json").read_text())
+    listed = set(manifest["files"])
+    on_disk = {path.name for path in engine_folder.iterdir() if path.suffix in (".onnx", ".data")}
+    assert listed == on_disk
+    assert manifest["target"]["library"] == "onnxruntime"

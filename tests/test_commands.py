@@ -1,0 +1,198 @@
+"""The commands as a user types them: exit codes, one line for each mistake, real output."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import hero_export.cli
+import hero_rt.cli
+from tests.clips import BIG_BUCK_BUNNY, read, small_clip, write
+
+
+def run(main, *arguments: object) -> int:
+    """The exit code of a command's main, in this process."""
+    argv, sys.argv = sys.argv, ["command", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+def outpaint(*arguments: object) -> int:
+    return run(hero_rt.cli.main, "outpaint", *arguments)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("clip") / "clip.mp4", small_clip(20))
+
+
+PAD = ("--pad", "0,24,0,24")
+
+
+def test_outpaint_writes_a_video_and_a_contact_sheet(engine_folder, clip, tmp_path, capsys):
+    out, sheet = tmp_path / "out.mp4", tmp_path / "sheet.png"
+    code = outpaint(clip, out, "--engines", engine_folder, *PAD, "--steps", 2, "--contact-sheet", sheet)
+    assert code == 0
+    assert "80x64 to 128x64 (top 0, right 24, bottom 0, left 24)" in capsys.readouterr().err
+    frames = read(out)
+    assert frames.shape == (20, 64, 128, 3)
+    assert np.abs(frames[:, :, 24:-24].astype(int) - read(clip)).mean() < 4
+    assert Image.open(sheet).size[1] > 2 * 64
+
+
+def test_png_output_keeps_source_pixels_bit_exact_in_both_modes(engine_folder, clip, tmp_path):
+    for mode in ("joint", "stream"):
+        assert outpaint(clip, tmp_path / mode, "--engines", engine_folder, *PAD, "--steps", 1, "--mode", mode) == 0
+        images = [np.asarray(Image.open(path)) for path in sorted((tmp_path / mode).iterdir())]
+        assert np.array_equal(np.stack(images)[:, :, 24:-24], read(clip))
+
+
+def test_checkpoint_runs_without_engines_and_a_seed_repeats(tiny, clip, tmp_path):
+    tiny.save_pretrained(tmp_path / "hero")
+    arguments = ("--checkpoint", tmp_path / "hero", "--task", "OPH", "--ratio", "0.5", "--steps", 1, "--max-frames", 3)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert outpaint(clip, tmp_path / name, *arguments, "--seed", seed) == 0
+    a, b, c = ([path.read_bytes() for path in sorted((tmp_path / name).iterdir())] for name in "abc")
+    assert len(a) == 3
+    assert a == b
+    assert a != c
+    assert Image.open(tmp_path / "a" / "000000.png").size == (80, 128)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        pytest.param(["nowhere.mp4", "{out}", "--engines", "{engines}", *PAD], 1, "nowhere.mp4 does not exist", id="missing"),
+        pytest.param([__file__, "{out}", "--engines", "{engines}", *PAD], 1, "cannot be opened as a video", id="not-a-video"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,-8,0,8"], 2, "right is -8", id="negative"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,8"], 2, "is not 4 whole numbers", id="pad"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--size", "64x64"], 2, "smaller than the source", id="small"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--task", "OPV"], 2, "needs a ratio", id="ratio"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}"], 2, "exactly one of pad, size and task", id="no-canvas"),
+        pytest.param(["{clip}", "{out}", *PAD], 2, "exactly one of --engines and --checkpoint", id="no-engines"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,32,0,32"], 4, "only for 128x64x16", id="profile"),
+        pytest.param(["{clip}", "{out}", "--engines", "{tmp}", *PAD], 4, "not an engine folder", id="no-manifest"),
+        pytest.param(["{clip}", "{out}", "--checkpoint", "{tmp}", *PAD], 2, "model_index.json is missing", id="checkpoint"),
+        pytest.param(["{clip}", "{tmp}/no/out.mp4", "--engines", "{engines}", *PAD], 1, "No such file", id="no-folder"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", *PAD, "--sampler", "x"], 2, "unknown sampler 'x'", id="sampler"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", *PAD, "--steps", "0"], 2, "is 0", id="steps"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line_with_their_exit_code(engine_folder, clip, tmp_path, capfd, arguments, code, message):
+    names = {"out": tmp_path / "out.mp4", "engines": engine_folder, "clip": clip, "tmp": tmp_path}
+    assert outpaint(*(argument.format(**names) for argument in arguments)) == code
+    err = capfd.readouterr().err
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_unknown_option_is_a_usage_error(capsys):
+    assert outpaint("--colour", "blue") == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_info_lists_every_engine_and_finds_damage(engine_folder, tmp_path, capsys):
+    assert run(hero_rt.cli.main, "info", engine_folder) == 0
+    out = capsys.readouterr().out
+    assert "hero-tiny, onnxruntime" in out
+    assert "all files intact" in out
+    assert run(hero_rt.cli.main, "info", tmp_path) == 4
+
+
+@pytest.mark.parametrize(
+    ("main", "command", "words"),
+    [
+        pytest.param(hero_rt.cli.main, "outpaint", ["--pad", "--task", "Examples", "OPV"], id="outpaint"),
+        pytest.param(hero_rt.cli.main, "info", ["Example"], id="info"),
+        pytest.param(hero_export.cli.main, "onnx", ["--preset", "--dtype", "Example"], id="onnx"),
+        pytest.param(hero_export.cli.main, "build-engines", ["--profile", "--format", "Example"], id="build-engines"),
+    ],
+)
+def test_help_has_examples(capsys, main, command, words):
+    assert run(main, command, "--help") == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in words)
+
+
+def test_export_onnx_writes_files_and_a_summary(tmp_path, capsys):
+    code = run(
+        hero_export.cli.main, "onnx", "random", tmp_path, "--preset", "hero-tiny", "--width", 64, "--height", 64,
+        "--submodule", "vae_encoder", "--submodule", "vae_decoder",
+    )  # fmt: skip
+    assert code == 0
+    assert {path.name for path in tmp_path.glob("*.onnx")} == {"vae_encoder.onnx", "vae_decoder.onnx"}
+    summary = capsys.readouterr().err
+    assert "vae_decoder" in summary
+    assert "nodes" in summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["onnx", "random", "{tmp}"], "a preset goes with the checkpoint 'random'", id="no-preset"),
+        pytest.param(["onnx", "random", "{tmp}", "--preset", "hero-xl"], "unknown preset 'hero-xl'", id="preset"),
+        pytest.param(["onnx", "random", "{tmp}", "--preset", "hero-tiny", "--width", "250"], "multiples of 8", id="width"),
+        pytest.param(["onnx", "random", "{tmp}", "--preset", "hero-tiny", "--dtype", "int8"], "dtype 'int8'", id="dtype"),
+        pytest.param(["onnx", "random", "{tmp}", "--preset", "hero-tiny", "--submodule", "x"], "submodule 'x'", id="submodule"),
+        pytest.param(["build-engines", "nowhere", "--out", "{tmp}/e", "--profile", "64x64x16"], "neither a folder", id="checkpoint"),
+        pytest.param(
+            ["build-engines", "random", "--preset", "hero-tiny", "--out", "{tmp}/e", "--profile", "64x64"],
+            "is not WIDTHxHEIGHT", id="profile",
+        ),
+    ],
+)  # fmt: skip
+def test_export_mistakes_are_usage_errors(tmp_path, capfd, arguments, message):
+    assert run(hero_export.cli.main, *(argument.format(tmp=tmp_path) for argument in arguments)) == 2
+    err = capfd.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_bare_import_loads_neither_torch_nor_any_vendor():
+    code = "import sys, hero_rt; print(sorted({'torch', 'onnxruntime', 'tensorrt', 'cv2', 'av'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert importlib.util.find_spec("onnxruntime")
+
+
+def test_audio_of_the_source_is_kept(engine_folder, tmp_path):
+    """A clip with the sound of a real one, through the command."""
+    silent = write(tmp_path / "silent.mp4", small_clip(16))
+    loud = tmp_path / "loud.mp4"
+    with av.open(str(silent)) as video, av.open(str(BIG_BUCK_BUNNY)) as audio, av.open(str(loud), "w") as target:
+        streams = {
+            video.streams.video[0]: target.add_stream_from_template(video.streams.video[0]),
+            audio.streams.audio[0]: target.add_stream_from_template(audio.streams.audio[0]),
+        }
+        for source, stream in streams.items():
+            for packet in source.container.demux(source):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+    for flag, streams_wanted in (("--audio", 1), ("--no-audio", 0)):
+        out = tmp_path / f"out{flag}.mp4"
+        assert outpaint(loud, out, "--engines", engine_folder, *PAD, "--steps", 1, flag) == 0
+        with av.open(str(out)) as container:
+            assert len(container.streams.audio) == streams_wanted
+
+
+def test_build_engines_command_reports_each_engine(engine_folder, tmp_path, capsys):
+    copy = shutil.copytree(engine_folder, tmp_path / "engines")
+    arguments = ["random", "--preset", "hero-tiny", "--profile", "128x64x16", "--out", copy]
+    assert run(hero_export.cli.main, "build-engines", *arguments) == 0
+    table = capsys.readouterr().err
+    assert table.count("kept") == 7  # six submodules, and the step with guidance that the folder held already
