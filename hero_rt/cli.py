@@ -119,6 +119,7 @@ def outpaint(
                 source.frame_rate,
                 input if audio and source.has_audio else None,
                 crf=crf,
+                pixel_aspect=source.pixel_aspect,
             ) as writer,
             _progress() as progress,
         ):

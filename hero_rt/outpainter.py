@@ -17,7 +17,7 @@ from hero_rt.canvas import Canvas
 from hero_rt.denoise import JointWindows, denoise
 from hero_rt.engines import EngineSet, open_engines
 from hero_rt.engines.eager import EagerEngines
-from hero_rt.errors import UsageError
+from hero_rt.errors import EngineError, UsageError
 from hero_rt.flow import optical_flow
 from hero_rt.models.config import LATENT_CHANNELS, HeroConfig
 from hero_rt.models.hero import HeroModel
@@ -262,6 +262,11 @@ class Outpainter:
             start = min(first, len(source) - size)  # the last chunk shifts back: the decoder takes whole windows
             chunk = slice(start, start + size)
             decoded = run(self.engines, "vae_decoder", profile, latents=latents[chunk])["frames"]
+            if not decoded.isfinite().all():
+                raise EngineError(
+                    f"vae_decoder {profile} returned values that are not finite: an FP16 overflow or broken weights; "
+                    "run FP32 engines to tell which"
+                )
             out[chunk] = canvas.composite(decoded.float().cpu(), source[chunk], settings.feather)
         return out
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import hero_export.cli
 import hero_rt.cli
-from tests.clips import BIG_BUCK_BUNNY, read, small_clip, write
+from tests.clips import BIG_BUCK_BUNNY, read, small_clip, write_clip
 
 
 def run(main, *arguments: object) -> int:
@@ -34,7 +34,7 @@ def outpaint(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    return write(tmp_path_factory.mktemp("clip") / "clip.mp4", small_clip(20))
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", small_clip(20))
 
 
 PAD = ("--pad", "0,24,0,24")
@@ -171,7 +171,7 @@ def test_a_bare_import_loads_neither_torch_nor_any_vendor():
 
 def test_audio_of_the_source_is_kept(engine_folder, tmp_path):
     """A clip with the sound of a real one, through the command."""
-    silent = write(tmp_path / "silent.mp4", small_clip(16))
+    silent = write_clip(tmp_path / "silent.mp4", small_clip(16))
     loud = tmp_path / "loud.mp4"
     with av.open(str(silent)) as video, av.open(str(BIG_BUCK_BUNNY)) as audio, av.open(str(loud), "w") as target:
         streams = {

@@ -64,9 +64,9 @@ def build_engines(
 ) -> Manifest:
     """Build the six submodules at `profiles` as ONNX Runtime engines into `folder`, and write its manifest.
 
-    Engines already there are kept where everything that determines them is equal; `report` hears of each engine.
-    A folder's existing profiles stay. `jobs` engines are built at once, each with memory of its own. Raises EngineError where another build holds the folder or where it was built
-    from something else.
+    Engines already there are kept where everything that determines them is equal, and so are the folder's other
+    profiles; `report` hears of each engine and whether it was kept. `jobs` engines are built at once, each with
+    memory of its own. Raises EngineError where another build holds the folder or it was built from something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

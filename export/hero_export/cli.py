@@ -77,7 +77,7 @@ def onnx(
 
 @app.command(
     "build-engines",
-    epilog="Example: [bold]hero-export build-engines hero --profile 256x256x16 --profile 256x256x16-cfg --out engines[/bold]",
+    epilog="Example: [bold]hero-export build-engines hero --profile 256x256x16-cfg --dtype fp16 --out engines[/bold]",
 )
 def build_engines(
     checkpoint: CheckpointArgument,
@@ -87,9 +87,7 @@ def build_engines(
     seed: SeedOption = 0,
     format: Annotated[str, typer.Option(help="Engine format: onnxruntime.")] = "onnxruntime",
     dtype: DtypeOption = "fp32",
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Engines built at once; each takes the memory of its own build.")
-    ] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Engines built at once, each with memory of its own.")] = 1,
 ) -> None:
     """Build an engine folder with a manifest. Finished engines are kept: an interrupted build goes on where it was."""
     from hero_export.build import FinishedEngine, engine_tasks

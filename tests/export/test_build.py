@@ -154,7 +154,7 @@ def test_a_rebuilt_folder_keeps_what_is_equal_and_adds_a_profile(engine_folder, 
 
 
 def test_other_weights_or_dtype_into_the_same_folder_are_refused(copy):
-    with pytest.raises(EngineError, match="holds engines of checkpoint .*--seed 0', this build is of .*--seed 1'"):
+    with pytest.raises(EngineError, match=r"holds engines of checkpoint .*--seed 0', this build is of .*--seed 1'"):
         build_engines(Checkpoint("random", "hero-tiny", 1), copy, [PROFILE], "fp32")
     with pytest.raises(EngineError, match="holds engines of dtype 'fp32', this build is of 'fp16'"):
         build_engines(TINY, copy, [PROFILE], "fp16")

@@ -10,7 +10,7 @@ import torch
 from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
 from hero_rt.flow import _raft_model, flow_mask, optical_flow
-from tests.runtime.clips import moving_texture
+from tests.clips import moving_texture
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hero_rt.errors import UsageError, VideoError
 from hero_rt.video import open_video
-from tests.runtime.clips import moving_texture, numbered_frames, real_clip, trim_by_edit_list, turn, write_clip
+from tests.clips import moving_texture, numbered_frames, real_clip, trim_by_edit_list, turn, write_clip
 
 
 def read_all(path: Path) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from hero_rt.canvas import Canvas
 from hero_rt.errors import VideoError
 from hero_rt.video import contact_sheet, create_video, open_video
-from tests.runtime.clips import moving_texture, real_clip
+from tests.clips import moving_texture, real_clip
 
 RATE = Fraction(25)
 
