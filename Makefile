@@ -44,7 +44,8 @@ demo: $(STAMP)  ## Build hero-tiny engines, outpaint a real clip, write demo/out
 	@echo "look at demo/out.mp4 and demo/contact-sheet.png"
 
 export-sd15: $(STAMP)  ## Export hero-sd15's six submodules at 256x256x16 in FP16 (random weights; 24 GB of memory)
-	$(BIN)/hero-export build-engines random --preset hero-sd15 --profile 256x256x16 --dtype fp16 --out build/hero-sd15
+	$(BIN)/hero-export build-engines random --preset hero-sd15 --profile 256x256x16 --profile 256x256x16-cfg --dtype fp16 \
+		--out build/hero-sd15 --json benchmarks/results/export-hero-sd15-fp16.json
 
 clean:  ## Remove what the other tasks made
 	rm -rf $(VENV) build demo

@@ -66,6 +66,7 @@ def outpaint(
         typer.Option(help="joint (whole clip at once), stream (flat memory), auto (joint up to 64 frames)."),
     ] = "auto",
     feather: Annotated[int, typer.Option(help="Pixels over which the seam fades, on the generated side.")] = 8,
+    flow: Annotated[str, typer.Option(help="Optical flow: dis, or raft where torchvision is installed.")] = "dis",
     max_frames: Annotated[int | None, typer.Option(help="Read only this many frames.")] = None,
     frame_rate: Annotated[str, typer.Option(help="Frame rate of a folder of images, a number or a fraction.")] = "8",
     audio: Annotated[bool, typer.Option(help="Copy the source's audio.")] = True,
@@ -136,6 +137,7 @@ def outpaint(
                 "sampler": sampler,
                 "generator": torch.Generator().manual_seed(seed),
                 "feather": feather,
+                "flow_method": flow,
                 "callback_on_step_end": on_step,
             }
             shown: np.ndarray | None = None

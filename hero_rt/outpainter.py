@@ -18,7 +18,7 @@ from hero_rt.denoise import JointWindows, denoise
 from hero_rt.engines import EngineSet, open_engines
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError, UsageError
-from hero_rt.flow import optical_flow
+from hero_rt.flow import FlowMethod, optical_flow
 from hero_rt.models.config import LATENT_CHANNELS, HeroConfig
 from hero_rt.models.hero import HeroModel
 from hero_rt.prepare import PreparedWindow, prepare_window, run
@@ -121,6 +121,7 @@ class Outpainter:
         latents: Tensor | None = None,
         mode: Mode = "auto",
         feather: int = 8,
+        flow_method: FlowMethod = "dis",
         output_type: OutputType = "np",
         callback_on_step_end: StepEnd | None = None,
     ) -> OutpaintOutput:
@@ -130,6 +131,7 @@ class Outpainter:
         bottom, left), `size` (width, height) with `anchor`, or `task` (OPC, OPV, OPH) with `ratio`.
         mode: "joint" denoises overlapping windows together (memory grows by one prepared window every 12 frames),
         "stream" one after the other; "auto" is joint up to 64 frames.
+        flow_method: "dis", or "raft" where torchvision is installed.
         latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
         callback_on_step_end(outpainter, step, timestep, {"latents": ...}) may return a dict with new latents.
         Raises UsageError, VideoError or EngineError.
@@ -144,6 +146,7 @@ class Outpainter:
                 eta,
                 generator,
                 feather,
+                flow_method,
                 callback_on_step_end,
             )
             frames = np.stack(list(source.frames()))
@@ -173,6 +176,7 @@ class Outpainter:
         eta: float = 0.0,
         generator: torch.Generator | None = None,
         feather: int = 8,
+        flow_method: FlowMethod = "dis",
         callback_on_step_end: StepEnd | None = None,
     ) -> Iterator[np.ndarray]:
         """Outpaint a clip of any length in flat memory: yields uint8 [n, H, W, 3] as each window is finished.
@@ -190,6 +194,7 @@ class Outpainter:
                 eta,
                 generator,
                 feather,
+                flow_method,
                 callback_on_step_end,
             )
             yield from self._stream(source.frames(), settings)
@@ -199,7 +204,7 @@ class Outpainter:
         num_frames = len(frames)
         frames = pad_to_window(frames, size)
         windows = joint_windows(len(frames), size, OVERLAP)
-        flow = optical_flow(frames)
+        flow = optical_flow(frames, settings.flow_method)
         prepared = [
             self.prepare(
                 frames[w.start : w.stop], settings.canvas, settings.guidance_scale, flow[w.start : w.stop]
@@ -219,7 +224,8 @@ class Outpainter:
         whole = joint_windows(size, size, OVERLAP)
         finished: np.ndarray | None = None
         for window in stream_windows(frames, size, OVERLAP):
-            prepared = self.prepare(window.frames, settings.canvas, settings.guidance_scale, finished=finished)
+            flow = optical_flow(window.frames, settings.flow_method)
+            prepared = self.prepare(window.frames, settings.canvas, settings.guidance_scale, flow, finished)
             predict = JointWindows(unet, [prepared.constants], whole, settings.guidance_scale)
             clean = self._denoise(predict, size, settings, None)
             done = self._decode(clean, window.frames, settings)
@@ -282,6 +288,7 @@ class _Settings:
     eta: float
     generator: torch.Generator | None
     feather: int
+    flow_method: FlowMethod
     callback_on_step_end: StepEnd | None
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import platform
 import resource
 import shutil
 from collections.abc import Callable, Sequence
@@ -133,6 +134,36 @@ def engine_tasks(profiles: Sequence[Profile]) -> list[tuple[str, Profile]]:
     return sorted(tasks, key=lambda task: (str(task[1]), SUBMODULES.index(task[0])))
 
 
+def build_report(manifest: Manifest) -> str:
+    """JSON for benchmarks/results: the machine, the versions, and what each engine of a folder took to build."""
+    engines = [
+        {
+            "engine": f"{engine.submodule} {engine.profile}",
+            **engine.build_flags,
+            "graph_bytes": manifest.files[engine.file].bytes,
+            "weights_bytes": sum(manifest.files[name].bytes for name in engine.weights),
+            "seconds": engine.build_seconds,
+            "peak_memory_bytes": engine.peak_memory_bytes,
+        }
+        for engine in manifest.engines
+    ]
+    report = {
+        "model": manifest.config.name,
+        "checkpoint": manifest.checkpoint,
+        "format": manifest.format,
+        "dtype": manifest.dtype,
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "versions": _versions(),
+        "engines": engines,
+    }
+    return json.dumps(report, indent=2) + "\n"
+
+
+def _versions() -> dict[str, str]:
+    """Of everything that shapes a graph."""
+    return {package: version(package) for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers")}
+
+
 def _in_fresh_process(
     checkpoint: Checkpoint, name: str, profile: Profile, dtype: str, path: Path, key: str
 ) -> FinishedEngine:
@@ -177,9 +208,7 @@ def _build_key(name: str, profile: Profile, dtype: str, config: dict, weights: s
         "weights": weights,
         "opset": OPSET,
         "kernel": function_digest(),
-        "versions": {
-            package: version(package) for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers")
-        },
+        "versions": _versions(),
         "tool": __version__,
         "sources": _source_digest(),
     }

@@ -87,10 +87,13 @@ def build_engines(
     seed: SeedOption = 0,
     format: Annotated[str, typer.Option(help="Engine format: onnxruntime.")] = "onnxruntime",
     dtype: DtypeOption = "fp32",
+    json: Annotated[
+        Path | None, typer.Option(help="Also write this report: machine, versions, figures of each build.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Engines built at once, each with memory of its own.")] = 1,
 ) -> None:
     """Build an engine folder with a manifest. Finished engines are kept: an interrupted build goes on where it was."""
-    from hero_export.build import FinishedEngine, engine_tasks
+    from hero_export.build import FinishedEngine, build_report, engine_tasks
     from hero_export.build import build_engines as build
     from hero_export.checkpoint import Checkpoint
 
@@ -115,8 +118,11 @@ def build_engines(
             )
             progress.advance(task)
 
-        build(Checkpoint(checkpoint, preset, seed), out, profiles, dtype, report, jobs)
+        manifest = build(Checkpoint(checkpoint, preset, seed), out, profiles, dtype, report, jobs)
     console.print(table)
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(build_report(manifest))
 
 
 def _dtype(name: str):

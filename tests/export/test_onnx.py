@@ -1,6 +1,7 @@
 """What an exported graph is: checked files, the design's names, one hero node an attention, FP32 where it matters."""
 
 import json
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 from hero_export.onnx import export_onnx
 from hero_rt.engines import read_manifest
+from hero_rt.engines.eager import EagerEngines
+from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
 from hero_rt.models.submodules import SUBMODULES, submodule_io
@@ -104,9 +107,23 @@ def test_half_precision_graphs_keep_softmax_and_norm_statistics_in_fp32(half_pre
     assert softmax_inputs == {onnx.TensorProto.FLOAT}
 
 
-def test_a_synced_flow_encoder_is_not_exported(tiny, tmp_path):
-    from dataclasses import replace
+@pytest.mark.parametrize("placement", ["module", "output"])
+def test_the_other_im3_placements_export_as_standard_operators(tiny, tmp_path, placement):
+    """They blend outside the attention: hero::im3_blend, which needs no node of its own."""
+    model = HeroModel.random(replace(tiny.config, im3_placement=placement))
+    path = export_onnx(model, "flow_encoder", PROFILE, tmp_path / "flow_encoder.onnx").path
+    inputs, outputs = submodule_io("flow_encoder", model.config, PROFILE, torch.float32)
+    torch.manual_seed(0)
+    values = {name: torch.randn(spec.shape) for name, spec in inputs.items()}
+    got = OnnxRuntimeEngine(path, inputs, outputs, torch.device("cpu"))(**values)
+    want = EagerEngines(model).open("flow_encoder", PROFILE)(**values)
+    for name, value in want.items():
+        assert (got[name] - value).norm() / value.norm() < 1e-4
+    default = EagerEngines(tiny).open("flow_encoder", PROFILE)(**values)["flow_residual.12"]
+    assert (default - want["flow_residual.12"]).norm() / default.norm() > 1e-3
 
+
+def test_a_synced_flow_encoder_is_not_exported(tiny, tmp_path):
     synced = HeroModel.random(replace(tiny.config, ofe_timestep="synced"))
     with pytest.raises(UsageError, match="eager only; it cannot be exported"):
         export_onnx(synced, "unet_step", PROFILE, tmp_path / "unet_step.onnx")

@@ -222,6 +222,7 @@ def test_synced_flow_encoder_runs_in_every_step(clip):
         pytest.param({"pad": PAD, "mode": "both"}, "mode 'both' is not one of", id="mode"),
         pytest.param({"pad": PAD, "latents": torch.zeros(1, 4, 8, 16)}, r"latents have shape \[1, 4, 8, 16\]", id="latents"),
         pytest.param({"pad": PAD, "feather": -1}, "feather is -1", id="feather"),
+        pytest.param({"pad": PAD, "flow_method": "farneback"}, "flow method 'farneback'", id="flow"),
         pytest.param({"pad": PAD, "output_type": "jpg"}, "output_type 'jpg'", id="output-type"),
     ],
 )  # fmt: skip

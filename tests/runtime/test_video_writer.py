@@ -1,6 +1,8 @@
 """What is written is whole or absent, plays as it should, and fails before the work rather than after it."""
 
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -212,3 +214,30 @@ def test_a_contact_sheet_of_large_frames_stays_small():
     pixels = np.asarray(sheet)
     assert (pixels[30 + 70, 8 + 20] == 96).all()  # the input's padding
     assert (pixels[30 + 70, 8 + 190] == 0).all()  # the input
+
+
+DISK_FULL = """
+import resource, signal, sys
+from fractions import Fraction
+from hero_rt.errors import VideoError
+from hero_rt.video import create_video
+from tests.clips import moving_texture
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    with create_video(sys.argv[1], 640, 360, Fraction(25), crf=1) as writer:
+        for _ in range(10):
+            writer.write(moving_texture(4, 360, 640, (3, 1)))
+except VideoError as error:
+    print(error)
+"""
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """A file size limit stands in for the disk: the same failing write, without a disk to fill."""
+    done = subprocess.run(
+        [sys.executable, "-c", DISK_FULL, str(tmp_path / "out.mp4")], capture_output=True, text=True, check=True
+    )
+    assert "cannot be written" in done.stdout, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

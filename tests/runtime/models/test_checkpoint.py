@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,20 @@ def test_topology_has_16_attentions_20_motion_modules_and_13_residuals(preset):
     assert sum(name.startswith("down_blocks") for name in alphas) == 8
     assert len([name for name in flow.state_dict() if name.endswith("im3_alpha")]) == 8
     assert len(flow.controlnet_down_blocks) + 1 == 13
+
+
+@torch.no_grad()
+def test_animatediff_v2_adds_one_motion_module_to_the_mid_block(tiny):
+    config = replace(tiny.config, mid_motion=True)
+    unet, plain = HeroModel.random(config)["unet"], tiny["unet"]
+    added = {key.rsplit(".", 1)[0] for key in unet.state_dict().keys() - plain.state_dict().keys()}
+    assert all(key.startswith("mid_block.motion_modules.0") for key in added)
+    assert len([key for key in unet.state_dict() if key.endswith("im3_alpha")]) == 21
+    reads = unet.project_semantic(torch.randn(4, 1, 64), torch.randn(4, 4, 64))
+    inputs = (torch.randn(4, 4, 8, 8), torch.tensor([1.0]), torch.randn(4, 5, 8, 8), reads, [], 4)
+    before = unet(*inputs)
+    unet.mid_block.motion_modules[0].proj_out.weight.mul_(2)
+    assert (unet(*inputs) - before).norm() / before.norm() > 1e-4
 
 
 def test_sd15_preset_has_the_published_sizes():
