@@ -30,6 +30,13 @@ class Checkpoint:
                 "and only with it (a real checkpoint knows its sizes)"
             )
 
+    @classmethod
+    def from_arguments(cls, arguments: str) -> "Checkpoint":
+        """The inverse of `arguments`."""
+        name, *options = shlex.split(arguments)
+        values = dict(zip(options[::2], options[1::2], strict=True))
+        return cls(name, values.get("--preset"), int(values.get("--seed", 0)))
+
     def load(self, dtype: torch.dtype = torch.float32) -> HeroModel:
         """Parts are made when first asked for."""
         if self.preset is not None:

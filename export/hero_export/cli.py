@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from hero_rt.cli_errors import run_app
-from hero_rt.errors import UsageError
+from hero_rt.errors import ParityError, UsageError
 from hero_rt.profile import Profile
 
 app = typer.Typer(
@@ -123,6 +123,48 @@ def build_engines(
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(build_report(manifest))
+
+
+@app.command(epilog="Example: [bold]hero-export verify engines --clip clip.mp4 --json parity.json[/bold]")
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Engine folder.")],
+    clip: Annotated[Path | None, typer.Option(help="A real clip to verify on; default: a synthetic pan.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: what the engines allow.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write every figure to this file.")] = None,
+) -> None:
+    """Compare every engine with the FP32 model it was built from, on a clip; exit code 3 where one differs too much."""
+    from hero_export.verify import THRESHOLDS, OutputParity
+    from hero_export.verify import verify as run
+
+    with console.status(f"verify {folder}"):
+        report = run(folder, clip, device)
+    limits = THRESHOLDS[report.dtype]
+    table = Table(
+        "engine", "worst output", "relative L2", "max abs", "cosine", "", title=f"{folder} against FP32 eager"
+    )
+    by_engine: dict[str, list[OutputParity]] = {}
+    for row in report.outputs:
+        by_engine.setdefault(f"{row.submodule} {row.profile}", []).append(row)
+    for engine, rows in by_engine.items():
+        worst = max(rows, key=lambda row: row.relative_l2)
+        figures = (f"{worst.relative_l2:.1e}", f"{worst.max_abs:.1e}", f"{worst.cosine:.7f}")
+        table.add_row(engine, worst.output, *figures, _verdict(all(row.passed for row in rows)))
+    console.print(table)
+    for run_row in report.clips:
+        errors = f"latents {run_row.latents_relative_l2:.1e}, frames {run_row.psnr_db:.1f} dB"
+        line = f"{run_row.profile}, {run_row.steps} steps on {report.clip}: {errors}  {_verdict(run_row.passed)}"
+        console.print(line, soft_wrap=True)
+    if json is not None:
+        json.write_text(report.model_dump_json(indent=2) + "\n")
+    if not report.passed:
+        raise ParityError(
+            f"{folder} differs from FP32 eager by more than {limits.per_output:.0e} an output, "
+            f"{limits.latents:.0e} in the latents or {limits.psnr:.0f} dB"
+        )
+
+
+def _verdict(passed: bool) -> str:
+    return "ok" if passed else "[red]FAILED[/red]"
 
 
 def _dtype(name: str):

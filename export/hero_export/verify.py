@@ -1,0 +1,264 @@
+"""Are an engine folder's numbers the model's? Every output against FP32 eager, then a whole clip end to end."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from hero_export.checkpoint import Checkpoint
+from hero_rt.canvas import Canvas
+from hero_rt.engines import Engine, EngineSet, read_manifest
+from hero_rt.engines.eager import EagerEngine, EagerEngines
+from hero_rt.engines.folder import EngineFolder
+from hero_rt.engines.manifest import Manifest, engine_profile, write_manifest
+from hero_rt.errors import UsageError
+from hero_rt.models.hero import HeroModel
+from hero_rt.models.submodules import SUBMODULES
+from hero_rt.outpainter import Outpainter
+from hero_rt.profile import Profile
+from hero_rt.video import FirstFrames, open_video
+
+STEPS = 10
+GUIDANCE_SCALE = 2.0  # of the guided profiles
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Relative L2 of one submodule's output, relative L2 of the final latents, PSNR of the frames in dB."""
+
+    per_output: float
+    latents: float
+    psnr: float
+
+
+THRESHOLDS = {
+    "fp32": Thresholds(1e-4, 1e-3, 50.0),
+    # eager FP16 against FP32 on the CPU gives 1e-3 to 5e-3 an output with random weights; ten steps add up
+    "fp16": Thresholds(2e-2, 5e-2, 30.0),
+}
+
+
+class _Comparison(BaseModel):
+    passed: bool
+
+
+class OutputParity(_Comparison):
+    """One output of one engine against FP32 eager on the same input."""
+
+    submodule: str
+    profile: str
+    output: str
+    relative_l2: float
+    max_abs: float
+    cosine: float
+
+
+class ClipParity(_Comparison):
+    """A whole clip at one profile: final latents after `steps`, and frames."""
+
+    profile: str
+    steps: int
+    latents_relative_l2: float
+    psnr_db: float
+
+
+class ParityReport(BaseModel):
+    """What `hero-export verify --json` writes."""
+
+    folder: str
+    dtype: str
+    clip: str
+    outputs: list[OutputParity]
+    clips: list[ClipParity]
+
+    @property
+    def passed(self) -> bool:
+        rows: list[_Comparison] = [*self.outputs, *self.clips]
+        return all(row.passed for row in rows)
+
+
+def verify(folder: Path, clip: Path | None = None, device: str | None = None) -> ParityReport:
+    """Compare every engine of `folder` with the eager FP32 model of the checkpoint that it was built from.
+
+    Submodules are compared on the intermediates of `clip` (a synthetic pan where None), each on the reference's own
+    inputs, so that one engine's error is not charged to the next; then whole runs are. The worst output of each engine
+    is recorded in the manifest. Raises EngineError or UsageError; a parity failure is in the report, not an exception.
+    """
+    manifest = read_manifest(folder)
+    engines = EngineFolder(folder, device)
+    model = Checkpoint.from_arguments(manifest.checkpoint).load()
+    limits = THRESHOLDS[manifest.dtype]
+    outputs: dict[tuple[str, str], list[OutputParity]] = {}
+    clips = []
+    try:
+        for profile in map(Profile.parse, manifest.profiles):
+            source, canvas = _fitted_clip(clip, profile)
+            inputs, want_latents, want_frames = _reference_run(model, source, canvas, profile)
+            for submodule in SUBMODULES:
+                key = (submodule, str(engine_profile(submodule, profile)))
+                if key not in outputs:
+                    rows = _compare_submodule(model, engines, submodule, profile, inputs[submodule], limits)
+                    outputs[key] = list(rows)
+            latents, frames = _run(engines, source, canvas, profile)
+            latents_error, psnr = relative_l2(latents, want_latents), _psnr(frames, want_frames)
+            clips.append(
+                ClipParity(
+                    profile=str(profile),
+                    steps=STEPS,
+                    latents_relative_l2=latents_error,
+                    psnr_db=psnr,
+                    passed=latents_error <= limits.latents and psnr >= limits.psnr,
+                )
+            )
+    finally:
+        engines.close()
+    _record(folder, manifest, outputs)
+    return ParityReport(
+        folder=str(folder),
+        dtype=manifest.dtype,
+        clip=str(clip or "synthetic pan"),
+        outputs=[row for rows in outputs.values() for row in rows],
+        clips=clips,
+    )
+
+
+def relative_l2(got: Tensor, want: Tensor) -> float:
+    """‖got - want‖ / ‖want‖ in FP64; NaN counts as infinite."""
+    error = float((got.double() - want.double()).norm() / want.double().norm().clamp_min(1e-30))
+    return error if math.isfinite(error) else math.inf
+
+
+def _compare_submodule(
+    model: HeroModel,
+    engines: EngineSet,
+    submodule: str,
+    profile: Profile,
+    inputs: Mapping[str, Tensor],
+    limits: Thresholds,
+) -> Iterator[OutputParity]:
+    engine = engines.open(submodule, profile)
+    got = engine(**{name: x.to(engines.device, engine.inputs[name].dtype) for name, x in inputs.items()})
+    want = EagerEngine(model, submodule, profile)(**inputs)
+    for name, truth in want.items():
+        value = got[name].cpu().double()
+        error = relative_l2(value, truth)
+        yield OutputParity(
+            submodule=submodule,
+            profile=str(engine_profile(submodule, profile)),
+            output=name,
+            relative_l2=error,
+            max_abs=float((value - truth.double()).abs().max().nan_to_num(math.inf)),
+            cosine=float(torch.cosine_similarity(value.flatten(), truth.double().flatten(), dim=0)),
+            passed=error <= limits.per_output,
+        )
+
+
+class _Tap:
+    """An engine that notes the inputs it was last called with, bound ones included."""
+
+    def __init__(self, engine: Engine, note: Callable[[dict[str, Tensor]], None]):
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self._engine, self._note = engine, note
+        self._bound: dict[str, Tensor] = {}
+
+    def bind(self, constants: Mapping[str, Tensor]) -> None:
+        self._bound = dict(constants)
+        self._engine.bind(constants)
+
+    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
+        self._note(self._bound | inputs)
+        return self._engine(**inputs)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class _TappedEngines:
+    """Eager engines behind taps; `seen` holds each submodule's inputs."""
+
+    def __init__(self, model: HeroModel):
+        self._engines = EagerEngines(model)
+        self.config, self.dtype, self.device = model.config, model.dtype, model.device
+        self.seen: dict[str, dict[str, Tensor]] = {}
+
+    def open(self, submodule: str, profile: Profile) -> Engine:
+        return _Tap(self._engines.open(submodule, profile), lambda inputs: self.seen.update({submodule: inputs}))
+
+    def close(self) -> None:
+        self._engines.close()
+
+
+def _reference_run(
+    model: HeroModel, source: np.ndarray, canvas: Canvas, profile: Profile
+) -> tuple[dict[str, dict[str, Tensor]], Tensor, np.ndarray]:
+    taps = _TappedEngines(model)
+    latents, frames = _run(taps, source, canvas, profile)
+    return taps.seen, latents, frames
+
+
+def _run(engines: EngineSet, source: np.ndarray, canvas: Canvas, profile: Profile) -> tuple[Tensor, np.ndarray]:
+    """Final latents [F, 4, h, w] and frames uint8 [F, H, W, 3] of one seeded run, from one denoising."""
+    outpainter = Outpainter(engines)
+    outpainter.set_progress_bar_config(disable=True)
+    last: list[Tensor] = []
+
+    def keep(_outpainter: Outpainter, _step: int, _timestep: Tensor, kwargs: dict[str, Tensor]) -> dict[str, Tensor]:
+        last[:] = [kwargs["latents"]]
+        return kwargs
+
+    result = outpainter(
+        source,
+        pad=(canvas.top, canvas.right, canvas.bottom, canvas.left),
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE if profile.guided else 1.0,
+        generator=torch.Generator().manual_seed(SEED),
+        callback_on_step_end=keep,
+    )
+    return last[0].cpu(), result.frames
+
+
+def _fitted_clip(clip: Path | None, profile: Profile) -> tuple[np.ndarray, Canvas]:
+    """The first window of the clip, scaled to the middle three quarters of the profile's width (OPV 0.25)."""
+    side = profile.width // 8
+    canvas = Canvas.from_padding(profile.width - 2 * side, profile.height, (0, side, 0, side))
+    if canvas.source_width < 16 or canvas.source_height < 16:
+        raise UsageError(f"profile {profile} is too small to verify on a clip (16 px of source at least)")
+    if clip is None:
+        frames = _synthetic_pan(profile.frames)
+    else:
+        with FirstFrames(open_video(clip), profile.frames) as source:
+            frames = np.stack(list(source.frames()))
+        if len(frames) < profile.frames:
+            raise UsageError(f"{clip} has {len(frames)} frames, verification needs a window of {profile.frames}")
+    size = (canvas.source_width, canvas.source_height)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]), canvas
+
+
+def _synthetic_pan(num_frames: int) -> np.ndarray:
+    """uint8 [F, 256, 256, 3]: a camera panning over smooth noise."""
+    noise = np.random.default_rng(SEED).normal(size=(256, 256 + 4 * num_frames, 3)).astype(np.float32)
+    scene = cv2.GaussianBlur(noise, (0, 0), 6)
+    scene = (128 + 48 * scene / scene.std()).clip(0, 255).astype(np.uint8)
+    return np.stack([scene[:, 4 * t : 4 * t + 256] for t in range(num_frames)])
+
+
+def _psnr(got: np.ndarray, want: np.ndarray) -> float:
+    """Over all frames, in dB; equal frames give 100."""
+    error = float(np.mean((got.astype(np.float64) - want) ** 2))
+    return 10 * math.log10(255**2 / error) if error > 0 else 100.0
+
+
+def _record(folder: Path, manifest: Manifest, outputs: Mapping[tuple[str, str], list[OutputParity]]) -> None:
+    for engine in manifest.engines:
+        rows = outputs.get((engine.submodule, engine.profile), [])
+        if rows:
+            worst = max(rows, key=lambda row: row.relative_l2)
+            engine.parity = worst.model_dump(include={"output", "relative_l2", "max_abs", "cosine", "passed"})
+    write_manifest(folder, manifest)

@@ -1,0 +1,61 @@
+"""Verification finds engines that are not the model, and says which output."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hero_export.cli
+from hero_export.checkpoint import Checkpoint
+from hero_export.verify import THRESHOLDS, relative_l2
+from hero_rt.engines import read_manifest
+from hero_rt.models.submodules import SUBMODULES
+from tests.clips import CARPHONE
+from tests.test_commands import run
+
+
+@pytest.fixture
+def copy(engine_folder, tmp_path) -> Path:
+    return Path(shutil.copytree(engine_folder, tmp_path / "engines"))
+
+
+def test_sound_engines_pass_on_a_real_clip_and_the_manifest_remembers(copy, tmp_path, capsys):
+    report = tmp_path / "parity.json"
+    assert run(hero_export.cli.main, "verify", copy, "--clip", CARPHONE, "--json", report) == 0
+    table = capsys.readouterr().err
+    assert "FAILED" not in table
+    figures = json.loads(report.read_text())
+    assert {row["submodule"] for row in figures["outputs"]} == set(SUBMODULES)
+    assert [row["profile"] for row in figures["clips"]] == ["128x64x16", "128x64x16-cfg"]
+    assert len([row for row in figures["outputs"] if row["submodule"] == "refnet"]) == 32
+    worst = max(row["relative_l2"] for row in figures["outputs"])
+    assert 0 < worst < THRESHOLDS["fp32"].per_output
+    engines = read_manifest(copy).engines
+    assert all(engine.parity is not None and engine.parity["passed"] for engine in engines)
+
+
+def test_engines_of_other_weights_fail_with_exit_code_3(copy, capsys):
+    """The manifest names seed 1, the engines are seed 0's: every submodule's numbers are another model's."""
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("--seed 0", "--seed 1"))
+    assert run(hero_export.cli.main, "verify", copy) == 3
+    err = capsys.readouterr().err
+    assert err.count("FAILED") >= len(SUBMODULES)
+    assert "differs from FP32 eager by more than 1e-04 an output" in err
+    assert any(engine.parity is not None and not engine.parity["passed"] for engine in read_manifest(copy).engines)
+
+
+def test_relative_l2_is_the_norm_ratio_and_nan_is_a_failure():
+    want = torch.from_numpy(np.random.default_rng(0).normal(size=100))
+    got = want * 1.01
+    assert relative_l2(got, want) == pytest.approx(0.01)
+    got[3] = torch.nan
+    assert relative_l2(got, want) == float("inf")
+
+
+@pytest.mark.parametrize("checkpoint", [Checkpoint("random", "hero-tiny", 3), Checkpoint("a folder/with 'quotes'")])
+def test_a_checkpoint_is_found_again_from_its_arguments(checkpoint):
+    assert Checkpoint.from_arguments(checkpoint.arguments) == checkpoint
