@@ -1,4 +1,4 @@
-"""`hero::im3_blend` as a torch operator: eager, torch.export, torch.compile, AOTInductor."""
+"""`hero::im3_blend` as a torch operator: eager, torch.export, torch.compile, AOTInductor, on the CPU and on CUDA."""
 
 import torch
 from torch import Tensor
@@ -8,6 +8,12 @@ from hero_kernels.im3_blend.reference import im3_blend as reference
 
 @torch.library.triton_op("hero::im3_blend", mutates_args={})
 def _im3_blend(x: Tensor, alpha: Tensor, residual: Tensor | None = None) -> Tensor:
+    # a branch and not register_kernel("cpu"): with that the compiler fails on a CPU
+    if x.is_cuda:
+        from hero_kernels.im3_blend import triton as fused
+
+        if fused.fits(x):
+            return fused.im3_blend(x, alpha, residual)
     return reference(x, alpha, residual)
 
 
@@ -26,5 +32,22 @@ _im3_blend.register_autograd(_backward, setup_context=_setup_context)
 
 
 def im3_blend(x: Tensor, alpha: Tensor, residual: Tensor | None = None) -> Tensor:
-    """M_I(alpha) x over frames, plus `residual`; shapes and meaning as in `reference.im3_blend`."""
+    """M_I(alpha) x over frames, plus `residual`; shapes and meaning as in `reference.im3_blend`.
+
+    Raises ValueError on shapes, types or devices that do not fit.
+    """
+    if x.ndim != 4 or x.shape[1] < 2:
+        raise ValueError(f"x must be [B, F, S, C] with F of 2 or more; got {list(x.shape)}")
+    if residual is not None and (residual.shape, residual.dtype) != (x.shape, x.dtype):
+        raise ValueError(
+            f"residual must equal x in shape and type: {list(x.shape)} {x.dtype}; "
+            f"got {list(residual.shape)} {residual.dtype}"
+        )
+    check_alpha(alpha, x)
     return torch.ops.hero.im3_blend(x, alpha, residual)
+
+
+def check_alpha(alpha: Tensor, x: Tensor) -> None:
+    """Raise ValueError unless alpha is [1] on x's device, where the kernel reads it without a synchronisation."""
+    if alpha.shape != (1,) or alpha.device != x.device:
+        raise ValueError(f"alpha must be [1] on {x.device}; got {list(alpha.shape)} on {alpha.device}")

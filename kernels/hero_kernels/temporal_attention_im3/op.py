@@ -1,19 +1,26 @@
-"""`hero::temporal_attention_im3` as a torch operator: eager, torch.export, torch.compile, AOTInductor."""
+"""`hero::temporal_attention_im3` as a torch operator: eager, export, compile, AOTInductor, on the CPU and on CUDA."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hero_kernels.im3_blend.op import check_alpha
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
 
 
 @torch.library.triton_op("hero::temporal_attention_im3", mutates_args={})
 def _temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
-    return _composed(q, k, v, alpha, num_heads)
+    # a branch and not register_kernel("cpu"): with that the compiler fails on a CPU
+    if q.is_cuda:
+        from hero_kernels.temporal_attention_im3 import triton as fused
+
+        if fused.fits(q, num_heads):
+            return fused.temporal_attention_im3(q, k, v, alpha, num_heads)
+    return composed(q, k, v, alpha, num_heads)
 
 
-def _composed(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
-    """Permute, SDPA, blend: what a machine without the fused kernel runs."""
+def composed(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
+    """Permute, SDPA, blend: what runs where the fused kernel does not, and the benchmark's baseline."""
     batch, frames, tokens, channels = q.shape
 
     def heads_first(x: Tensor) -> Tensor:  # [B·S, H, F, d]
@@ -44,12 +51,16 @@ _temporal_attention_im3.register_autograd(_backward, setup_context=_setup_contex
 def temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
     """M_I(alpha) · softmax(q kᵀ/√d) · v over frames; shapes and meaning as in `reference.temporal_attention_im3`.
 
-    Raises ValueError on shapes that do not fit.
+    Raises ValueError on shapes, types or devices that do not fit.
     """
     if q.ndim != 4 or q.shape != k.shape or q.shape != v.shape:
         raise ValueError(f"q, k, v must be equal [B, F, S, C]; got {list(q.shape)}, {list(k.shape)}, {list(v.shape)}")
+    if len({q.dtype, k.dtype, v.dtype}) > 1 or len({q.device, k.device, v.device}) > 1:
+        seen = ", ".join(f"{x.dtype} on {x.device}" for x in (q, k, v))
+        raise ValueError(f"q, k, v must be of one type on one device; got {seen}")
+    if q.shape[1] < 2:
+        raise ValueError(f"F must be 2 or more: M_I keeps a first and a last frame; got F = {q.shape[1]}")
     if q.shape[-1] % num_heads:
         raise ValueError(f"C = {q.shape[-1]} is not a multiple of num_heads = {num_heads}")
-    if alpha.numel() != 1:
-        raise ValueError(f"alpha must hold one value; got shape {list(alpha.shape)}")
+    check_alpha(alpha, q)
     return torch.ops.hero.temporal_attention_im3(q, k, v, alpha, num_heads)
