@@ -1,69 +1,44 @@
 """Building an engine folder: each engine in a fresh process, finished ones kept, the manifest written last."""
 
-import hashlib
 import json
 import multiprocessing
 import os
 import platform
-import resource
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from hero_export.checkpoint import Checkpoint
-from hero_export.onnx import OPSET, OnnxExport, export_onnx
+from hero_export.formats import SUFFIXES, BuildSettings, FinishedEngine, build_engine, build_key, versions
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
 from hero_rt.engines.manifest import (
-    DTYPES,
     MANIFEST_NAME,
     SCHEMA_VERSION,
-    EngineRecord,
-    FileRecord,
     Manifest,
-    Target,
     engine_profile,
     read_manifest,
-    record_of,
-    tensor_records,
     write_manifest,
 )
-from hero_rt.engines.onnxruntime import installed_version
 from hero_rt.errors import EngineError, HeroError
-from hero_rt.models.submodules import SUBMODULES, submodule_io
+from hero_rt.models.submodules import SUBMODULES
 from hero_rt.profile import Profile
 
 RECORDS = ".records"  # one finished engine a file, until the manifest takes them over
 
 
-class FinishedEngine(BaseModel):
-    """An engine that is whole, and the files that it consists of."""
-
-    engine: EngineRecord
-    files: dict[str, FileRecord]
-
-    def intact(self, folder: Path) -> bool:
-        """Whether every file is still what was built."""
-        return all(
-            (folder / name).is_file() and record_of(folder / name) == record for name, record in self.files.items()
-        )
-
-
 def build_engines(
-    checkpoint: Checkpoint,
+    settings: BuildSettings,
     folder: Path,
     profiles: Sequence[Profile],
-    dtype: str,
     report: Callable[[FinishedEngine, bool], None] = lambda engine, reused: None,
     jobs: int = 1,
 ) -> Manifest:
-    """Build the six submodules at `profiles` as ONNX Runtime engines into `folder`, and write its manifest.
+    """Build the six submodules at `profiles` into `folder`, and write its manifest.
 
     Engines already there are kept where everything that determines them is equal, and so are the folder's other
     profiles; `report` hears of each engine and whether it was kept. `jobs` engines are built at once, each with
@@ -72,35 +47,35 @@ def build_engines(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            return _build(checkpoint, folder, profiles, dtype, report, jobs)
+            return _build(settings, folder, profiles, report, jobs)
     except Timeout as error:
         raise EngineError(f"another build is writing {folder}; wait for it or choose another --out") from error
 
 
 def _build(
-    checkpoint: Checkpoint,
+    settings: BuildSettings,
     folder: Path,
     profiles: Sequence[Profile],
-    dtype: str,
     report: Callable[[FinishedEngine, bool], None],
     jobs: int,
 ) -> Manifest:
-    config = checkpoint.load().config
-    weights = checkpoint.digest()
+    target = settings.target
+    config = settings.checkpoint.load().config.to_dict()
+    weights = settings.checkpoint.digest()
     previous = _previous_manifest(folder)
     if previous is not None:
-        _check_same_origin(previous, folder, checkpoint, dtype)
+        _check_same_origin(previous, folder, settings)
         profiles = [*{*profiles, *map(Profile.parse, previous.profiles)}]
     finished = _finished_engines(folder, previous)
 
     def finish(task: tuple[str, Profile]) -> tuple[FinishedEngine, bool]:
-        name, profile = task
-        file = f"{name}.{profile}.onnx"
-        key = _build_key(name, profile, dtype, config.to_dict(), weights)
+        submodule, profile = task
+        file = settings.file_name(submodule, profile)
+        key = build_key(settings, submodule, profile, config, weights)
         done = finished.get(file)
         if done is not None and done.engine.build_key == key and done.intact(folder):
             return done, True
-        done = _in_fresh_process(checkpoint, name, profile, dtype, folder / file, key)
+        done = _in_fresh_process(settings, submodule, profile, folder / file, key)
         _write_record(folder, done)
         return done, False
 
@@ -113,12 +88,12 @@ def _build(
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         tool_version=__version__,
-        format="onnxruntime",
-        dtype=dtype,  # type: ignore[arg-type]
-        checkpoint=checkpoint.arguments,
-        model=config.to_dict(),
+        format=settings.format,  # type: ignore[arg-type]
+        dtype=settings.dtype,  # type: ignore[arg-type]
+        checkpoint=settings.checkpoint.arguments,
+        model=config,
         kernel_digest=function_digest(),
-        target=Target(library="onnxruntime", library_version=installed_version()),
+        target=target,
         engines=[done.engine for done in engines],
         files={name: record for done in engines for name, record in done.files.items()},
     )
@@ -140,7 +115,7 @@ def build_report(manifest: Manifest) -> str:
         {
             "engine": f"{engine.submodule} {engine.profile}",
             **engine.build_flags,
-            "graph_bytes": manifest.files[engine.file].bytes,
+            "engine_bytes": manifest.files[engine.file].bytes,
             "weights_bytes": sum(manifest.files[name].bytes for name in engine.weights),
             "seconds": engine.build_seconds,
             "peak_memory_bytes": engine.peak_memory_bytes,
@@ -153,78 +128,25 @@ def build_report(manifest: Manifest) -> str:
         "format": manifest.format,
         "dtype": manifest.dtype,
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
-        "versions": _versions(),
+        "versions": versions(),
         "engines": engines,
     }
     return json.dumps(report, indent=2) + "\n"
 
 
-def _versions() -> dict[str, str]:
-    """Of everything that shapes a graph."""
-    return {package: version(package) for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers")}
-
-
 def _in_fresh_process(
-    checkpoint: Checkpoint, name: str, profile: Profile, dtype: str, path: Path, key: str
+    settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str
 ) -> FinishedEngine:
     """One build a process: its memory is given back whole, and its peak is its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         try:
-            return pool.submit(_build_one, checkpoint, name, profile, dtype, path, key).result()
+            return pool.submit(build_engine, settings, submodule, profile, path, key).result()
         except BrokenProcessPool as error:
             raise HeroError(
-                f"the process building {name} at {profile} was killed, most often for want of memory; "
+                f"the process building {submodule} at {profile} was killed, most often for want of memory; "
                 "run the command again with more free (finished engines are kept)"
             ) from error
-
-
-def _build_one(checkpoint: Checkpoint, name: str, profile: Profile, dtype: str, path: Path, key: str) -> FinishedEngine:
-    model = checkpoint.load(DTYPES[dtype])
-    export: OnnxExport = export_onnx(model, name, profile, path)
-    inputs, outputs = submodule_io(name, model.config, profile, model.dtype)
-    engine = EngineRecord(
-        submodule=name,
-        profile=str(profile),
-        file=export.path.name,
-        weights=[export.weights.name],
-        inputs=tensor_records(inputs),
-        outputs=tensor_records(outputs),
-        build_key=key,
-        build_seconds=round(export.seconds, 2),
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        build_flags={"opset": OPSET, "nodes": export.nodes, "hero_nodes": export.hero_nodes},
-    )
-    files = {file.name: record_of(file) for file in (export.path, export.weights)}
-    return FinishedEngine(engine=engine, files=files)
-
-
-def _build_key(name: str, profile: Profile, dtype: str, config: dict, weights: str) -> str:
-    determining = {
-        "submodule": name,
-        "profile": str(profile),
-        "dtype": dtype,
-        "model": config,
-        "weights": weights,
-        "opset": OPSET,
-        "kernel": function_digest(),
-        "versions": _versions(),
-        "tool": __version__,
-        "sources": _source_digest(),
-    }
-    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
-
-
-def _source_digest() -> str:
-    """SHA-256 of the model's and the exporter's source: a changed network is another engine."""
-    import hero_export
-    import hero_rt.models
-
-    roots = [Path(module.__file__ or "").parent for module in (hero_rt.models, hero_export)]
-    digest = hashlib.sha256()
-    for path in sorted(path for root in roots for path in root.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _write_record(folder: Path, done: FinishedEngine) -> None:
@@ -258,8 +180,8 @@ def _previous_manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def _check_same_origin(previous: Manifest, folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
-    asked = {"format": "onnxruntime", "dtype": dtype, "checkpoint": checkpoint.arguments}
+def _check_same_origin(previous: Manifest, folder: Path, settings: BuildSettings) -> None:
+    asked = {"format": settings.format, "dtype": settings.dtype, "checkpoint": settings.checkpoint.arguments}
     for field, value in asked.items():
         if (seen := getattr(previous, field)) != value:
             raise EngineError(
@@ -271,5 +193,5 @@ def _check_same_origin(previous: Manifest, folder: Path, checkpoint: Checkpoint,
 def _remove_strays(folder: Path, manifest: Manifest) -> None:
     """Weights and graphs of engines that this build replaced, and what killed builds left."""
     for path in folder.iterdir():
-        if path.suffix in (".onnx", ".data") and path.name not in manifest.files:
+        if path.suffix in (".data", *SUFFIXES.values()) and path.name not in manifest.files:
             path.unlink()

@@ -37,11 +37,11 @@ class Checkpoint:
         values = dict(zip(options[::2], options[1::2], strict=True))
         return cls(name, values.get("--preset"), int(values.get("--seed", 0)))
 
-    def load(self, dtype: torch.dtype = torch.float32) -> HeroModel:
+    def load(self, dtype: torch.dtype = torch.float32, device: str = "cpu") -> HeroModel:
         """Parts are made when first asked for."""
         if self.preset is not None:
-            return HeroModel.random(HeroConfig.from_preset(self.preset), self.seed, dtype)
-        return HeroModel.from_pretrained(self.name, dtype)
+            return HeroModel.random(HeroConfig.from_preset(self.preset), self.seed, dtype, device)
+        return HeroModel.from_pretrained(self.name, dtype, device)
 
     def digest(self) -> str:
         """SHA-256 of all that the weights are: the folder's files, or the preset and seed."""

@@ -85,21 +85,26 @@ def build_engines(
     profile: Annotated[list[str], typer.Option(help="Shapes, WIDTHxHEIGHTxFRAMES[-cfg]; repeatable.")],
     preset: PresetOption = None,
     seed: SeedOption = 0,
-    format: Annotated[str, typer.Option(help="Engine format: onnxruntime.")] = "onnxruntime",
+    format: Annotated[str, typer.Option(help="onnxruntime, or aoti (AOTInductor).")] = "onnxruntime",
     dtype: DtypeOption = "fp32",
+    device: Annotated[str | None, typer.Option(help="aoti: cpu or cuda; default: the GPU, if any.")] = None,
+    max_autotune: Annotated[bool, typer.Option(help="aoti: benchmark kernel variants while compiling.")] = False,
     json: Annotated[
         Path | None, typer.Option(help="Also write this report: machine, versions, figures of each build.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Engines built at once, each with memory of its own.")] = 1,
 ) -> None:
     """Build an engine folder with a manifest. Finished engines are kept: an interrupted build goes on where it was."""
-    from hero_export.build import FinishedEngine, build_report, engine_tasks
     from hero_export.build import build_engines as build
+    from hero_export.build import build_report, engine_tasks
     from hero_export.checkpoint import Checkpoint
+    from hero_export.formats import BuildSettings, FinishedEngine
+    from hero_rt.engines.backend import FORMATS
 
-    if format != "onnxruntime":
-        raise UsageError(f"engine format {format!r} is not one of: onnxruntime")
+    if format not in FORMATS:
+        raise UsageError(f"engine format {format!r} is not one of {', '.join(FORMATS)}")
     _dtype(dtype)
+    settings = BuildSettings(Checkpoint(checkpoint, preset, seed), format, dtype, device, max_autotune)
     profiles = [Profile.parse(text) for text in profile]
     table = Table("engine", "nodes", "size", "seconds", "peak memory", title=f"{out} ({format}, {dtype})")
     with _progress() as progress:
@@ -118,7 +123,7 @@ def build_engines(
             )
             progress.advance(task)
 
-        manifest = build(Checkpoint(checkpoint, preset, seed), out, profiles, dtype, report, jobs)
+        manifest = build(settings, out, profiles, report, jobs)
     console.print(table)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import torch
-from packaging.version import Version
 
-from hero_rt.engines import onnxruntime
+from hero_rt.engines.backend import backend
 from hero_rt.engines.engine import Engine
 from hero_rt.engines.manifest import DTYPES, check_files, read_manifest
 from hero_rt.errors import EngineError
@@ -18,17 +17,13 @@ class EngineFolder:
     def __init__(self, folder: Path, device: str | None = None):
         self.folder, self.manifest = folder, read_manifest(folder)
         self.config, self.dtype = self.manifest.config, DTYPES[self.manifest.dtype]
-        if self.manifest.format != "onnxruntime":
-            raise EngineError(f"{folder} holds {self.manifest.format} engines, which this version cannot run")
-        built, installed = self.manifest.target.library_version, onnxruntime.installed_version()
-        if Version(installed) < Version(built):
-            raise EngineError(
-                f"{folder} was built with onnxruntime {built}, {installed} is installed; pip install -U onnxruntime, "
-                f"or rebuild: {self.manifest.rebuild_command(folder)}"
-            )
-        self.device = torch.device(device) if device else onnxruntime.default_device()
-        self._engines: dict[str, Engine] = {}
+        self._backend = backend(self.manifest.format)
+        self.device = torch.device(device) if device else self._backend.default_device()
+        here = self._backend.this_machine(self.device)
+        if difference := self._backend.mismatch(self.manifest.target, here):
+            raise EngineError(f"{folder} was {difference}; rebuild: {self.manifest.rebuild_command(folder)}")
         check_files(folder, self.manifest)
+        self._engines: dict[str, Engine] = {}
 
     def open(self, submodule: str, profile: Profile) -> Engine:
         record = self.manifest.find(submodule, profile)
@@ -38,7 +33,7 @@ class EngineFolder:
                 f"add it: {self.manifest.rebuild_command(self.folder, profile)}"
             )
         if record.file not in self._engines:
-            self._engines[record.file] = onnxruntime.OnnxRuntimeEngine(
+            self._engines[record.file] = self._backend.open_engine(
                 self.folder / record.file, record.specs("inputs"), record.specs("outputs"), self.device
             )
         return self._engines[record.file]

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 
 from hero_rt.engines.engine import check_tensors
+from hero_rt.engines.manifest import Target
 from hero_rt.errors import EngineError
 from hero_rt.models.submodules import Specs
 
@@ -22,15 +24,26 @@ def _import_onnxruntime():
     return onnxruntime
 
 
-def installed_version() -> str:
-    """onnxruntime's version. Raises EngineError where it is not installed."""
-    return _import_onnxruntime().__version__
-
-
 def default_device() -> torch.device:
     """CUDA where both ONNX Runtime and PyTorch can use it, else the CPU."""
     providers = _import_onnxruntime().get_available_providers()
     return torch.device("cuda" if "CUDAExecutionProvider" in providers and torch.cuda.is_available() else "cpu")
+
+
+def this_machine(device: torch.device) -> Target:
+    """The library only: an ONNX graph runs on any device that it supports."""
+    return Target(library="onnxruntime", library_version=_import_onnxruntime().__version__)
+
+
+def mismatch(built: Target, here: Target) -> str | None:
+    """Graphs run on the release they were built with and on later ones."""
+    if Version(here.library_version) < Version(built.library_version):
+        return f"built with onnxruntime {built.library_version}, {here.library_version} is installed"
+    return None
+
+
+def open_engine(path: Path, inputs: Specs, outputs: Specs, device: torch.device) -> "OnnxRuntimeEngine":
+    return OnnxRuntimeEngine(path, inputs, outputs, device)
 
 
 class OnnxRuntimeEngine:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from filelock import FileLock
 import hero_export.build
 from hero_export.build import RECORDS, build_engines
 from hero_export.checkpoint import Checkpoint
+from hero_export.formats import BuildSettings
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.errors import EngineError, UsageError
 from hero_rt.models.submodules import SUBMODULES
 from hero_rt.profile import Profile
 
-TINY = Checkpoint("random", "hero-tiny")
+TINY = BuildSettings(Checkpoint("random", "hero-tiny"))
 PROFILE = Profile(64, 64, 16)
 QUICK = ("vae_encoder", "vae_decoder")  # seconds each
 
@@ -64,7 +66,8 @@ def test_truncated_missing_and_unlisted_files_are_named(copy):
     [
         pytest.param({"schema_version": 99}, "schema version 99, this hero-runtime reads", id="newer-schema"),
         pytest.param({"surprise": 1}, r"is not valid \(surprise", id="unknown-field"),
-        pytest.param({"format": "tensorrt"}, "tensorrt", id="other-format"),
+        pytest.param({"format": "tensorrt"}, "engine format 'tensorrt' cannot be run", id="other-format"),
+        pytest.param({"format": "aoti"}, "built with torch .* is installed", id="other-library"),
         pytest.param(
             {"target": {"library": "onnxruntime", "library_version": "99.1.0"}},
             "built with onnxruntime 99.1.0, .* is installed",
@@ -101,17 +104,23 @@ def test_another_profile_is_refused_with_the_command_that_adds_it(engine_folder)
     assert "--profile 256x256x16-cfg" in message
 
 
+KILLED_BUILD = """
+import pathlib
+from hero_export import build
+from hero_export.checkpoint import Checkpoint
+from hero_export.formats import BuildSettings
+from hero_rt.profile import Profile
+
+if __name__ == "__main__":
+    build.SUBMODULES = {quick!r}
+    build.build_engines(BuildSettings(Checkpoint("random", "hero-tiny")), pathlib.Path({folder!r}), [Profile(64, 64, 16)])
+"""
+
+
 def test_a_killed_build_does_not_open_and_the_next_one_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(hero_export.build, "SUBMODULES", QUICK)
-    script = (
-        "import hero_export.build as b; from hero_export.checkpoint import Checkpoint; from hero_rt.profile import Profile;"
-        f"b.SUBMODULES = {QUICK!r};"
-        f"import pathlib; b.build_engines(Checkpoint('random', 'hero-tiny'), pathlib.Path({str(tmp_path / 'e')!r}), "
-        "[Profile(64, 64, 16)], 'fp32')"
-    )
-    # a file with a main guard: the build's own processes import it
-    main = tmp_path / "main.py"
-    main.write_text(f"if __name__ == '__main__':\n    {script}\n")
+    main = tmp_path / "main.py"  # a file with a main guard: the build's own processes import it
+    main.write_text(KILLED_BUILD.format(quick=QUICK, folder=str(tmp_path / "e")))
     build = subprocess.Popen([sys.executable, str(main)], start_new_session=True)
     records = tmp_path / "e" / RECORDS
     deadline = time.monotonic() + 120
@@ -124,9 +133,7 @@ def test_a_killed_build_does_not_open_and_the_next_one_goes_on(tmp_path, monkeyp
         open_engines(tmp_path / "e")
 
     seen = {}
-    build_engines(
-        TINY, tmp_path / "e", [PROFILE], "fp32", lambda done, kept: seen.update({done.engine.submodule: kept})
-    )
+    build_engines(TINY, tmp_path / "e", [PROFILE], lambda done, kept: seen.update({done.engine.submodule: kept}))
 
     assert seen == {"vae_encoder": True, "vae_decoder": False}
     assert {engine.submodule for engine in read_manifest(tmp_path / "e").engines} == set(QUICK)
@@ -138,31 +145,31 @@ def test_a_killed_build_does_not_open_and_the_next_one_goes_on(tmp_path, monkeyp
 def test_a_rebuilt_folder_keeps_what_is_equal_and_adds_a_profile(engine_folder, copy, monkeypatch):
     built = []
 
-    def refuse(checkpoint, name, profile, dtype, path, key):
+    def refuse(settings, name, profile, path, key):
         built.append(name)
         raise RuntimeError("nothing needs building")
 
     monkeypatch.setattr(hero_export.build, "_in_fresh_process", refuse)
-    manifest = build_engines(TINY, copy, [Profile(128, 64, 16)], "fp32")
+    manifest = build_engines(TINY, copy, [Profile(128, 64, 16)])
     before = read_manifest(engine_folder)
     assert (manifest.engines, manifest.files) == (before.engines, before.files)
     damaged = copy / "vae_encoder.128x64x16.onnx"
     damaged.write_bytes(b"x")
     with pytest.raises(RuntimeError, match="nothing needs building"):
-        build_engines(TINY, copy, [Profile(128, 64, 16)], "fp32")
+        build_engines(TINY, copy, [Profile(128, 64, 16)])
     assert built == ["vae_encoder"]
 
 
 def test_other_weights_or_dtype_into_the_same_folder_are_refused(copy):
     with pytest.raises(EngineError, match=r"holds engines of checkpoint .*--seed 0', this build is of .*--seed 1'"):
-        build_engines(Checkpoint("random", "hero-tiny", 1), copy, [PROFILE], "fp32")
+        build_engines(replace(TINY, checkpoint=Checkpoint("random", "hero-tiny", 1)), copy, [PROFILE])
     with pytest.raises(EngineError, match="holds engines of dtype 'fp32', this build is of 'fp16'"):
-        build_engines(TINY, copy, [PROFILE], "fp16")
+        build_engines(replace(TINY, dtype="fp16"), copy, [PROFILE])
 
 
 def test_two_builds_at_once_do_not_mix(copy):
     with FileLock(copy / ".lock"), pytest.raises(EngineError, match="another build is writing"):
-        build_engines(TINY, copy, [PROFILE], "fp32")
+        build_engines(TINY, copy, [PROFILE])
 
 
 def test_manifest_records_time_and_memory_of_each_fresh_process(engine_folder):

@@ -1,0 +1,58 @@
+"""One submodule as an AOTInductor package: compiled for this machine's GPU or CPU, weights inside."""
+
+import os
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hero_rt.errors import HeroError, UsageError
+from hero_rt.models.hero import HeroModel
+from hero_rt.models.submodules import build_submodule, submodule_io
+from hero_rt.profile import Profile
+
+
+@dataclass(frozen=True)
+class AotiExport:
+    path: Path
+    nodes: int
+    seconds: float
+
+
+def compile_aoti(
+    model: HeroModel, submodule: str, profile: Profile, path: Path, max_autotune: bool = False
+) -> AotiExport:
+    """Write the package `path` (.pt2) for the device that `model` is on, in its dtype.
+
+    Convolutions run channels-last where Inductor's layout pass finds that faster; weights are folded (freezing).
+    max_autotune: benchmark kernel variants while compiling; slow, and worth it on a GPU. Raises HeroError where the
+    compiler fails, most often for want of a C++ compiler.
+    """
+    if model.config.ofe_timestep == "synced":
+        raise UsageError("a flow encoder synced with the timestep runs every step and is eager only")
+    started = time.perf_counter()
+    inputs, _ = submodule_io(submodule, model.config, profile, model.dtype)
+    example = tuple(torch.zeros(spec.shape, dtype=spec.dtype, device=model.device) for spec in inputs.values())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".aoti-") as scratch,
+    ):
+        warnings.simplefilter("ignore")  # torch's own deprecations
+        exported = torch.export.export(build_submodule(model, submodule, profile), example)
+        try:
+            package = torch._inductor.aoti_compile_and_package(
+                exported,
+                package_path=str(Path(scratch) / "package.pt2"),
+                inductor_configs={"freezing": True, "max_autotune": max_autotune},
+            )
+        except torch._inductor.exc.InductorError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise HeroError(f"{submodule} at {profile} does not compile: {reason}; is g++ installed?") from error
+        os.replace(package, path)
+    nodes = sum(node.op == "call_function" for node in exported.graph.nodes)
+    return AotiExport(path, nodes, time.perf_counter() - started)

@@ -1,0 +1,38 @@
+"""Which module runs which engine format, and what each must offer."""
+
+import importlib
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from hero_rt.engines.engine import Engine
+from hero_rt.engines.manifest import EngineFormat, Target
+from hero_rt.errors import EngineError
+from hero_rt.models.submodules import Specs
+
+_MODULES: dict[EngineFormat, str] = {"onnxruntime": "onnxruntime", "aoti": "aoti"}
+FORMATS = tuple(_MODULES)
+
+
+class Backend(Protocol):
+    """One engine format on this machine. Each is a module of hero_rt.engines; its libraries are imported there."""
+
+    def default_device(self) -> torch.device:
+        """Where an engine of this format runs if nobody says."""
+
+    def this_machine(self, device: torch.device) -> Target:
+        """The library and the device as they are here. Raises EngineError where the library is missing."""
+
+    def mismatch(self, built: Target, here: Target) -> str | None:
+        """Why an engine built for `built` cannot run on `here`, in half a sentence; None where it can."""
+
+    def open_engine(self, path: Path, inputs: Specs, outputs: Specs, device: torch.device) -> Engine:
+        """Raises EngineError naming the file."""
+
+
+def backend(format: str) -> Backend:
+    """The backend of an engine format. Raises EngineError for a format that this version does not run."""
+    if format not in _MODULES:
+        raise EngineError(f"engine format {format!r} cannot be run by this version; it runs {', '.join(FORMATS)}")
+    return importlib.import_module(f"hero_rt.engines.{_MODULES[format]}")

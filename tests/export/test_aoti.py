@@ -1,0 +1,94 @@
+"""AOTInductor packages: equal numbers, and refused where their native code does not belong."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hero_export.build
+import hero_export.cli
+from hero_export.build import build_engines
+from hero_export.checkpoint import Checkpoint
+from hero_export.formats import BuildSettings
+from hero_rt import Outpainter
+from hero_rt.engines import open_engines, read_manifest
+from hero_rt.engines.eager import EagerEngines
+from hero_rt.errors import EngineError
+from hero_rt.profile import Profile
+from tests.clips import small_clip
+from tests.test_commands import run
+
+SETTINGS = BuildSettings(Checkpoint("random", "hero-tiny"), format="aoti", device="cpu")
+PROFILE = Profile(64, 64, 16)
+
+
+@pytest.fixture(scope="module")
+def decoder_folder(tmp_path_factory) -> Path:
+    """One engine, for the parts that do not depend on which."""
+    folder = tmp_path_factory.mktemp("aoti") / "engines"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hero_export.build, "SUBMODULES", ("vae_decoder",))
+        build_engines(SETTINGS, folder, [PROFILE])
+    return folder
+
+
+def test_a_package_equals_eager(decoder_folder, tiny):
+    latents = torch.randn(16, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    engines = open_engines(decoder_folder, "cpu")
+    got = engines.open("vae_decoder", PROFILE)(latents=latents)["frames"]
+    want = EagerEngines(tiny).open("vae_decoder", PROFILE)(latents=latents)["frames"]
+    assert (got - want).norm() / want.norm() < 1e-4
+    assert list(read_manifest(decoder_folder).files) == ["vae_decoder.64x64x16.pt2"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        pytest.param({"library_version": "1.0.0"}, "built with torch 1.0.0, .* is installed; rebuild", id="torch"),
+        pytest.param(
+            {"compute_capabilities": ["sm_90"], "gpu": "NVIDIA H100"},
+            r"built for NVIDIA H100 \(sm_90\), this is a CPU \(cpu .*\); rebuild: hero-export build-engines random",
+            id="gpu",
+        ),
+        pytest.param({"compute_capabilities": ["cpu NEON"]}, r"built for a CPU \(cpu NEON\), this is a CPU", id="cpu"),
+    ],
+)
+def test_native_code_for_another_machine_is_refused_before_it_is_loaded(decoder_folder, tmp_path, target, message):
+    copy = Path(shutil.copytree(decoder_folder, tmp_path / "copy"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["target"] |= target
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(EngineError, match=message):
+        open_engines(copy, "cpu")
+
+
+def test_a_flipped_bit_is_refused_before_it_is_loaded(decoder_folder, tmp_path):
+    copy = Path(shutil.copytree(decoder_folder, tmp_path / "copy"))
+    package = copy / "vae_decoder.64x64x16.pt2"
+    data = bytearray(package.read_bytes())
+    data[len(data) // 2] ^= 1
+    package.write_bytes(data)
+    with pytest.raises(EngineError, match=r"pt2 has SHA-256"):
+        open_engines(copy, "cpu")
+
+
+def test_two_formats_do_not_share_a_folder(decoder_folder):
+    with pytest.raises(EngineError, match="holds engines of format 'aoti', this build is of 'onnxruntime'"):
+        build_engines(replace(SETTINGS, format="onnxruntime"), decoder_folder, [PROFILE])
+
+
+@pytest.mark.slow  # compiles six packages: about ten minutes on two cores
+def test_a_real_clip_is_outpainted_and_verified(tmp_path, tiny):
+    folder = tmp_path / "engines"
+    build_engines(SETTINGS, folder, [Profile(128, 64, 16)], jobs=2)
+    clip, arguments = small_clip(), {"pad": (0, 24, 0, 24), "num_inference_steps": 10}
+    results = []
+    for engines in (open_engines(folder, "cpu"), EagerEngines(tiny)):
+        outpainter = Outpainter(engines)
+        results.append(outpainter(clip, generator=torch.Generator().manual_seed(0), **arguments).frames)
+    assert np.abs(results[0].astype(int) - results[1]).max() <= 1
+    assert run(hero_export.cli.main, "verify", folder) == 0
