@@ -168,6 +168,27 @@ def verify(
         )
 
 
+@app.command(epilog="Example: [bold]hero-export doctor --json doctor.json[/bold]")
+def doctor(json: Annotated[Path | None, typer.Option(help="Also write it to this file.")] = None) -> None:
+    """Show what is installed, which engine formats can be built and run here, and how to add what is missing."""
+    from hero_export.doctor import diagnose
+
+    found = diagnose()
+    console.print(
+        f"Python {found.python}, {found.system}; CUDA {found.cuda or 'none'}, driver {found.driver or 'none'}"
+    )
+    console.print(f"GPUs: {', '.join(found.gpus) or 'none'}")
+    console.print(", ".join(f"{name} {version}" for name, version in found.packages.items() if version))
+    table = Table("format", "runs on", "builds", "missing")
+    for status in found.formats:
+        table.add_row(
+            status.format, ", ".join(status.runs_on) or "-", "yes" if status.builds else "no", status.missing or ""
+        )
+    console.print(table)
+    if json is not None:
+        json.write_text(found.model_dump_json(indent=2) + "\n")
+
+
 def _verdict(passed: bool) -> str:
     return "ok" if passed else "[red]FAILED[/red]"
 
