@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from hero_rt.cli_errors import run_app
@@ -128,6 +128,50 @@ def build_engines(
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(build_report(manifest))
+
+
+@app.command(
+    epilog="Example: [bold]hero-export plan onnx/unet_step.onnx unet_step.plan --compute-capability sm_89,sm_120[/bold]"
+)
+def plan(
+    onnx_file: Annotated[Path, typer.Argument(help="A file written by hero-export onnx.")],
+    out: Annotated[Path, typer.Argument(help="The plan to write.")],
+    format: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx",
+    pool_limit: Annotated[str, typer.Option(help="Scratch for tactics, as in polygraphy.")] = "workspace:8G",
+    builder_optimization_level: Annotated[int | None, typer.Option(help="0 to 5; default: the library's.")] = None,
+    compute_capability: Annotated[
+        str | None, typer.Option(help="Targets, sm_89,sm_120; needs no GPU (TensorRT-RTX). Default: the present GPU.")
+    ] = None,
+    refit: Annotated[bool, typer.Option(help="Let weights be replaced later.")] = False,
+    strip_plan: Annotated[bool, typer.Option(help="Leave the weights out of the plan.")] = False,
+    version_compatible: Annotated[bool, typer.Option(help="Run on later library versions.")] = False,
+) -> None:
+    """Build a TensorRT plan from one exported submodule. hero-rt does not run plans yet; trtexec does."""
+    from hero_export.tensorrt import PlanOptions, build_plan, check_options, load_module, parse_workspace
+
+    options = PlanOptions(
+        parse_workspace(pool_limit),
+        builder_optimization_level,
+        tuple(compute_capability.split(",")) if compute_capability else (),
+        refit,
+        strip_plan,
+        version_compatible,
+    )
+    if not onnx_file.is_file():
+        raise UsageError(f"{onnx_file} does not exist; write it with hero-export onnx")
+    trt = load_module(format)
+    check_options(format, trt, options)
+    with _progress() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase)
+            progress.update(tasks[phase], completed=done, total=total)
+
+        built = build_plan(trt, onnx_file, out, options, show)
+    layers = ", ".join(f"{count} {name.lower()}" for name, count in sorted(built.layers.items()))
+    console.print(f"{out}: {_mib(built.bytes)} in {built.seconds:.1f} s; network: {layers}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]hero-export verify engines --clip clip.mp4 --json parity.json[/bold]")
