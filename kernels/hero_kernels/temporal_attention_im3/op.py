@@ -28,9 +28,10 @@ def composed(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> 
 
     out = F.scaled_dot_product_attention(heads_first(q), heads_first(k), heads_first(v))
     out = out.transpose(1, 2).reshape(batch, tokens, frames, channels).transpose(1, 2)
-    a = alpha.to(out.dtype)
-    inner = a * (out[:, :-2] + out[:, 2:]) + (1 - 2 * a) * out[:, 1:-1]
-    return torch.cat([out[:, :1], inner, out[:, -1:]], dim=1)
+    wide = out.to(torch.promote_types(out.dtype, torch.float32))  # alpha = 0.3 is 0.3008 in bfloat16
+    a = alpha.to(wide.dtype)
+    inner = a * (wide[:, :-2] + wide[:, 2:]) + (1 - 2 * a) * wide[:, 1:-1]
+    return torch.cat([out[:, :1], inner.to(out.dtype), out[:, -1:]], dim=1)
 
 
 def _setup_context(ctx, inputs, output) -> None:

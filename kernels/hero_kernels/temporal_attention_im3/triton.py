@@ -34,7 +34,7 @@ CONFIGS = tuple(
     for pairs in (2, 4, 8, 16)
     for channels in (16, 32, 64)
     for num_warps in (2, 4, 8)
-    if pairs >= num_warps  # a warp holds whole tiles, so that the softmax and the blend stay inside it
+    if 2 * pairs >= num_warps  # at most two warps share a tile: softmax and blend stay in a warp, or nearly
 )
 
 
@@ -43,6 +43,8 @@ def default_config(frames: int, head_dim: int, itemsize: int) -> Config:
 
     `channels` cuts a preset's head with less than one tile of padding; `pairs` is what stays in registers.
     """
+    if itemsize == 4 and frames > 16:
+        return Config(pairs=4, channels=16, num_warps=8)  # four warps spill
     channels = 32 if head_dim % 32 == 0 else 16
     return Config(pairs=8 if itemsize == 2 and frames <= 16 else 4, channels=channels, num_warps=4)
 
