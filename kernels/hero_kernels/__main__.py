@@ -73,7 +73,7 @@ def _compiled(pool: ProcessPoolExecutor, work: list[tuple[Specialisation, str]])
 def _write(binary: Binary, out: Path) -> dict:
     spec = binary.specialisation
     (out / binary.arch).mkdir(exist_ok=True)
-    files = {}
+    files: dict[str, str] = {}
     for suffix, data in (("ptx", binary.ptx), ("cubin", binary.cubin)):
         name = f"{binary.arch}/{spec.symbol}.{suffix}"
         (out / name).write_bytes(data)

@@ -19,7 +19,12 @@ def on_device():
         return
 
     def moved(value):
-        return value.to(DEVICE) if isinstance(value, torch.Tensor) else value
+        if not isinstance(value, torch.Tensor):
+            return value
+        # the whole storage, so that strides and what lies around a view are kept
+        size = value.untyped_storage().nbytes() // value.element_size()
+        storage = value.as_strided((size,), (1,), 0).to(DEVICE)
+        return storage.as_strided(value.shape, value.stride(), value.storage_offset())
 
     def native(module, function):
         def run(*args, **kwargs):

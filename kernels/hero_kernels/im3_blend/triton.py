@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.library import wrap_triton
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-COLUMNS = 1024  # (token, channel) pairs a program: eight a thread, 16-byte loads in half precision
+TOKENS, CHANNELS = 32, 32  # of a program: square, for a residual whose tokens are adjacent (a transposed feature map)
 NUM_WARPS = 4
 
 
@@ -18,7 +18,7 @@ def fits(x: Tensor) -> bool:
 
 def grid(batch: int, tokens: int, channels: int) -> tuple[int]:
     """Programs, all on axis 0: axes 1 and 2 end at 65,535, axis 0 at 2^31 - 1."""
-    return (batch * triton.cdiv(tokens * channels, COLUMNS),)
+    return (batch * triton.cdiv(tokens, TOKENS) * triton.cdiv(channels, CHANNELS),)
 
 
 @triton.jit
@@ -28,55 +28,66 @@ def im3_blend_kernel(
     residual_ptr,
     y_ptr,
     tokens,
+    channels,
     x_batch,
     x_frame,
     x_token,
+    x_channel,
     residual_batch,
     residual_frame,
     residual_token,
+    residual_channel,
     FRAMES: tl.constexpr,
+    TOKENS: tl.constexpr,
     CHANNELS: tl.constexpr,
-    COLUMNS: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
 ):
-    """y[b, f] = alpha·x[b, f-1] + (1 - 2·alpha)·x[b, f] + alpha·x[b, f+1] (+ residual[b, f]); the ends are kept."""
-    size = tokens.to(tl.int64) * CHANNELS
-    blocks = tl.cdiv(size, COLUMNS)
-    batch = (tl.program_id(0) // blocks).to(tl.int64)
-    column = (tl.program_id(0) % blocks) * COLUMNS + tl.arange(0, COLUMNS)
-    mask = column < size
-    token, channel = column // CHANNELS, column % CHANNELS
+    """y[b, f] = alpha·x[b, f-1] + (1 - 2·alpha)·x[b, f] + alpha·x[b, f+1] (+ residual[b, f]); the ends are kept.
 
-    x = x_ptr + batch * x_batch + token * x_token + channel
-    y = y_ptr + batch * FRAMES * size + column
+    Strides in elements; y is contiguous. Without a residual its pointer and strides are not used.
+    """
+    across, down = tl.cdiv(channels, CHANNELS), tl.cdiv(tokens, TOKENS)
+    program = tl.program_id(0)
+    batch = (program // (across * down)).to(tl.int64)
+    token = ((program // across % down) * TOKENS + tl.arange(0, TOKENS))[:, None]
+    channel = ((program % across) * CHANNELS + tl.arange(0, CHANNELS))[None, :]
+    mask = (token < tokens) & (channel < channels)
+    token, channel = token.to(tl.int64), channel.to(tl.int64)
+
+    y_frame = tokens.to(tl.int64) * channels
+    x = x_ptr + batch * x_batch + token * x_token + channel * x_channel
+    y = y_ptr + batch * FRAMES * y_frame + token * channels + channel
+    residual = residual_ptr + batch * residual_batch + token * residual_token + channel * residual_channel
     alpha = tl.load(alpha_ptr).to(tl.float32)
     current = tl.load(x, mask=mask).to(tl.float32)
     before = current
     for f in tl.static_range(FRAMES):
         blended = current
         if f < FRAMES - 1:
-            after = tl.load(x + (f + 1) * x_frame, mask=mask).to(tl.float32)
+            after = tl.load(x + x_frame, mask=mask).to(tl.float32)
+            x += x_frame
             if f > 0:
                 blended = alpha * (before + after) + (1.0 - 2.0 * alpha) * current
             before = current
             current = after
         if HAS_RESIDUAL:
-            residual = residual_ptr + batch * residual_batch + token * residual_token + channel
-            blended += tl.load(residual + f * residual_frame, mask=mask).to(tl.float32)
-        tl.store(y + f * size, blended.to(y_ptr.dtype.element_ty), mask=mask)
+            blended += tl.load(residual, mask=mask).to(tl.float32)
+            residual += residual_frame
+        tl.store(y, blended.to(y_ptr.dtype.element_ty), mask=mask)
+        y += y_frame
 
 
 def im3_blend(x: Tensor, alpha: Tensor, residual: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """M_I(alpha) x over frames, plus `residual`, fused.
 
-    x, residual: [B, F, S, C], any strides (adjacent channels are read in place, others copied); alpha: [1] on the
-    same device, read there. out: contiguous [B, F, S, C] to write into. Returns it.
+    x, residual: [B, F, S, C], any strides, read in place; alpha: [1] on the same device, read there. out: contiguous
+    [B, F, S, C] to write into. Returns it.
     """
     batch, frames, tokens, channels = x.shape
-    x, added = (t if t.stride(-1) == 1 else t.contiguous() for t in (x, x if residual is None else residual))
+    added = x if residual is None else residual
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
     wrap_triton(im3_blend_kernel)[grid(batch, tokens, channels)](
-        x, alpha, added, y, tokens, *x.stride()[:3], *added.stride()[:3],
-        FRAMES=frames, CHANNELS=channels, COLUMNS=COLUMNS, HAS_RESIDUAL=residual is not None, num_warps=NUM_WARPS,
+        x, alpha, added, y, tokens, channels, *x.stride(), *added.stride(),
+        FRAMES=frames, TOKENS=TOKENS, CHANNELS=CHANNELS, HAS_RESIDUAL=residual is not None, num_warps=NUM_WARPS,
     )  # fmt: skip
     return y

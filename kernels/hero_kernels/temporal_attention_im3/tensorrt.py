@@ -1,0 +1,62 @@
+"""hero::TemporalAttentionIM3 as a quickly-deployable TensorRT plugin: Python while building, none in the engine.
+
+    import tensorrt
+    from hero_kernels.temporal_attention_im3 import tensorrt as plugin
+    plugin.register()       # before parsing; then create the network with PREFER_AOT_PYTHON_PLUGINS
+
+TensorRT 10.13 or later (not TensorRT-RTX, which has no such plugins: it takes the C++ library). The kernel goes into
+the engine as PTX for SM 8.0, which every later GPU compiles when the engine is loaded; the kernel's batched products
+use the same tensor-core instruction on all of them.
+"""
+
+from functools import cache
+
+from hero_kernels.temporal_attention_im3.aot import Specialisation, compile_kernel
+
+PLUGIN_ID = "hero::TemporalAttentionIM3"
+_ARCHITECTURE = "sm_80"
+
+
+@cache
+def register() -> None:
+    """Register the plugin, once a process. ImportError where TensorRT is absent."""
+    import tensorrt as trt
+    import tensorrt.plugin as trtp
+
+    types = {trt.float16: "fp16", trt.bfloat16: "bf16", trt.float32: "fp32"}
+
+    @trtp.register(PLUGIN_ID)
+    def describe(
+        q: trtp.TensorDesc, k: trtp.TensorDesc, v: trtp.TensorDesc, alpha: trtp.TensorDesc, num_heads: int
+    ) -> trtp.TensorDesc:
+        return q.like()
+
+    # no autotune function: TensorRT then takes the network's own types and linear layouts, which is what fits
+    @trtp.aot_impl(PLUGIN_ID)
+    def compiled(
+        q: trtp.TensorDesc,
+        k: trtp.TensorDesc,
+        v: trtp.TensorDesc,
+        alpha: trtp.TensorDesc,
+        num_heads: int,
+        outputs: tuple[trtp.TensorDesc],
+        tactic: int,
+    ) -> tuple[str | bytes, str | bytes, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+        batch, frames, tokens, channels = q.shape_expr
+        if not (frames.is_constant and channels.is_constant):
+            raise ValueError(f"{PLUGIN_ID}: frames and channels must be static; batch and tokens may be dynamic")
+        width = channels.constant_value()
+        spec = Specialisation(types[q.dtype], num_heads, width // num_heads, frames.constant_value())
+        binary = compile_kernel(spec, _ARCHITECTURE)
+
+        launch = trtp.KernelLaunchParams()
+        launch.grid_x = batch * trtp.cdiv(tokens * num_heads, spec.config.pairs)
+        launch.block_x = binary.threads
+        launch.shared_mem = binary.shared_bytes
+        # what stands between inputs and output in aot.PARAMETERS; q, k and v are contiguous
+        strides = (frames * tokens * width, tokens * width, channels)
+        scalars = (tokens, *strides, *strides, *strides)
+        arguments = trtp.SymIntExprs(len(scalars))
+        for i, value in enumerate(scalars):
+            arguments[i] = trtp.SymInt32(value)
+        return spec.symbol, binary.ptx, launch, arguments
