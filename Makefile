@@ -34,7 +34,7 @@ format: $(STAMP)  ## Let ruff rewrite what it can
 test: lint  ## Lint, then every test but the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
-test-slow: $(STAMP)  ## Minutes and gigabytes: full-size export
+test-slow: $(STAMP)  ## Minutes: a real clip through six AOTInductor packages
 	$(BIN)/python -m pytest -m slow
 
 demo: $(STAMP)  ## Build hero-tiny engines, outpaint a real clip, write demo/out.mp4 and demo/contact-sheet.png
