@@ -80,9 +80,10 @@ def outpaint(
     import numpy as np
     import torch
 
-    from hero_rt.outpainter import MAX_JOINT_FRAMES, Outpainter, choose_canvas
+    from hero_rt.outpainter import MAX_JOINT_FRAMES, OVERLAP, Outpainter, choose_canvas
     from hero_rt.video import FirstFrames, create_video, open_video
     from hero_rt.video import contact_sheet as make_sheet
+    from hero_rt.windows import count_stream_windows
 
     if (engines is None) == (checkpoint is None):
         raise UsageError("say what to run: exactly one of --engines and --checkpoint")
@@ -110,7 +111,12 @@ def outpaint(
         outpainter.engines.open("unet_step", outpainter.profile(canvas, guidance_scale))  # fails early, if at all
         outpainter.set_progress_bar_config(disable=True)
         joint = mode == "joint" or (mode == "auto" and (source.num_frames or MAX_JOINT_FRAMES + 1) <= MAX_JOINT_FRAMES)
-        windows = 1 if joint else _num_stream_windows(source.num_frames, outpainter.config.num_frames)
+        if joint:
+            windows: int | None = 1
+        else:
+            windows = source.num_frames and count_stream_windows(
+                source.num_frames, outpainter.config.num_frames, OVERLAP
+            )
 
         with (
             create_video(
@@ -204,14 +210,6 @@ def _fraction(text: str) -> Fraction:
     if rate <= 0:
         raise UsageError(f"--frame-rate {text!r} must be positive")
     return rate
-
-
-def _num_stream_windows(num_frames: int | None, size: int) -> int | None:
-    from hero_rt.outpainter import OVERLAP
-
-    if num_frames is None:
-        return None
-    return 1 + max(0, -(-(num_frames - size) // (size - OVERLAP)))
 
 
 def _progress() -> Progress:

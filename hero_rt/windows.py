@@ -97,6 +97,11 @@ def stream_windows(frames: Iterator[np.ndarray], size: int = 16, carry: int = 4)
         tail = held[len(held) - carry :] if carry < len(held) else held
 
 
+def count_stream_windows(num_frames: int, size: int = 16, carry: int = 4) -> int:
+    """How many windows `stream_windows` makes of a clip whose length is known."""
+    return 1 + max(0, -(-(num_frames - size) // (size - carry)))
+
+
 def _check_shared(size: int, shared: int, name: str) -> None:
     if not 0 <= shared < size:
         raise UsageError(f"{name} is {shared} frames; windows of {size} can share 0 to {size - 1}")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from hero_rt.errors import HeroError, UsageError
+from hero_export.trace import trace
+from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import build_submodule, submodule_io
 from hero_rt.profile import Profile
 
 
@@ -31,11 +31,7 @@ def compile_aoti(
     max_autotune: benchmark kernel variants while compiling; slow, and worth it on a GPU. Raises HeroError where the
     compiler fails, most often for want of a C++ compiler.
     """
-    if model.config.ofe_timestep == "synced":
-        raise UsageError("a flow encoder synced with the timestep runs every step and is eager only")
     started = time.perf_counter()
-    inputs, _ = submodule_io(submodule, model.config, profile, model.dtype)
-    example = tuple(torch.zeros(spec.shape, dtype=spec.dtype, device=model.device) for spec in inputs.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         torch.no_grad(),
@@ -43,7 +39,7 @@ def compile_aoti(
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".aoti-") as scratch,
     ):
         warnings.simplefilter("ignore")  # torch's own deprecations
-        exported = torch.export.export(build_submodule(model, submodule, profile), example)
+        exported = trace(model, submodule, profile)
         try:
             package = torch._inductor.aoti_compile_and_package(
                 exported,

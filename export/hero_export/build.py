@@ -11,7 +11,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from hero_export.formats import SUFFIXES, BuildSettings, FinishedEngine, build_engine, build_key, versions
 from hero_kernels.onnx import function_digest
@@ -162,8 +161,10 @@ def _finished_engines(folder: Path, previous: Manifest | None) -> dict[str, Fini
     found: dict[str, FinishedEngine] = {}
     if previous is not None:
         for engine in previous.engines:
-            files = {name: previous.files[name] for name in (engine.file, *engine.weights)}
-            found[engine.file] = FinishedEngine(engine=engine, files=files)
+            names = (engine.file, *engine.weights)
+            if previous.files.keys() >= set(names):  # a manifest that lost one is to be built anew, not to crash on
+                files = {name: previous.files[name] for name in names}
+                found[engine.file] = FinishedEngine(engine=engine, files=files)
     for path in (folder / RECORDS).glob("*.json"):
         done = FinishedEngine.model_validate_json(path.read_text())
         found[done.engine.file] = done
@@ -176,7 +177,7 @@ def _previous_manifest(folder: Path) -> Manifest | None:
         return None
     try:
         return read_manifest(folder)
-    except (EngineError, ValidationError):
+    except EngineError:
         return None
 
 

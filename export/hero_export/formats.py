@@ -1,5 +1,6 @@
 """Making one engine of each format: what runs in the fresh process of one build."""
 
+import functools
 import hashlib
 import json
 import resource
@@ -125,6 +126,7 @@ def _trace_device(settings: BuildSettings) -> str:
     return settings.device or str(backend(settings.format).default_device())
 
 
+@functools.cache
 def _source_digest() -> str:
     """SHA-256 of the model's, the exporter's and the kernels' sources: a changed network is another engine."""
     import hero_export

@@ -15,10 +15,11 @@ import onnxscript
 import torch
 from onnxscript import opset21 as op
 
+from hero_export.trace import trace
 from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
 from hero_rt.errors import UsageError
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import build_submodule, submodule_io
+from hero_rt.models.submodules import submodule_io
 from hero_rt.profile import Profile
 
 OPSET = 21  # the first whose GroupNormalization states its FP32 statistics (stash_type)
@@ -46,18 +47,13 @@ def export_onnx(model: HeroModel, submodule: str, profile: Profile, path: Path) 
     The weights' name is their content, so that the profiles of one model share them. Inputs and outputs are named as
     `submodule_io` says. Raises UsageError for a model that has no static graph (a synced flow encoder).
     """
-    if model.config.ofe_timestep == "synced":
-        raise UsageError(
-            "a flow encoder synced with the timestep runs every step and is eager only; it cannot be exported"
-        )
     started = time.perf_counter()
     inputs, outputs = submodule_io(submodule, model.config, profile, model.dtype)
-    example = tuple(torch.zeros(spec.shape, dtype=spec.dtype) for spec in inputs.values())
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            torch.export.export(build_submodule(model, submodule, profile), example),
+            trace(model, submodule, profile),
             dynamo=True,
             optimize=False,  # done below, with weights folded too
             opset_version=OPSET,

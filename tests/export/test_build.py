@@ -158,6 +158,13 @@ def test_a_rebuilt_folder_keeps_what_is_equal_and_adds_a_profile(engine_folder, 
     with pytest.raises(RuntimeError, match="nothing needs building"):
         build_engines(TINY, copy, [Profile(128, 64, 16)])
     assert built == ["vae_encoder"]
+    manifest_file = copy / "manifest.json"
+    listed = json.loads(manifest_file.read_text())
+    del listed["files"]["vae_encoder.128x64x16.onnx"]
+    manifest_file.write_text(json.dumps(listed))
+    with pytest.raises(RuntimeError, match="nothing needs building"):
+        build_engines(TINY, copy, [Profile(128, 64, 16)])
+    assert built == ["vae_encoder", "vae_encoder"]
 
 
 def test_other_weights_or_dtype_into_the_same_folder_are_refused(copy):

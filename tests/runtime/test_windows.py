@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hero_rt.errors import UsageError
-from hero_rt.windows import Window, fuse, fusion_weights, joint_windows, pad_to_window, stream_windows
+from hero_rt.windows import (
+    Window,
+    count_stream_windows,
+    fuse,
+    fusion_weights,
+    joint_windows,
+    pad_to_window,
+    stream_windows,
+)
 
 plans = st.integers(2, 24).flatmap(
     lambda size: st.tuples(st.integers(size, size + 90), st.just(size), st.integers(0, size - 1))
@@ -85,7 +93,9 @@ def _numbered(how_many: int):
 def test_streamed_windows_yield_each_frame_once_after_the_carried_ones(num_frames, window):
     size, carry = window
     seen: list[int] = []
+    count = 0
     for w in stream_windows(_numbered(num_frames), size, carry):
+        count += 1
         numbers = w.frames[:, 0, 0, 0].tolist()
         assert len(numbers) == size
         assert w.valid >= 1
@@ -94,6 +104,7 @@ def test_streamed_windows_yield_each_frame_once_after_the_carried_ones(num_frame
         seen += numbers[w.carried : w.carried + w.valid]
         assert numbers[w.carried + w.valid :] == [seen[-1]] * (size - w.carried - w.valid)
     assert seen == list(range(num_frames))
+    assert count_stream_windows(num_frames, size, carry) == count
 
 
 def test_a_stream_reads_no_further_than_the_window_at_hand():
