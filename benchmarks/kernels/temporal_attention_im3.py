@@ -1,201 +1,163 @@
-"""GB/s of the fused attention against a device copy, and its speed-up over eager and torch.compile. Needs a GPU.
+"""The suite `kernels`: fused temporal attention in GB/s against a copy, and against eager and torch.compile.
 
-    python -m benchmarks.kernels.temporal_attention_im3 --out benchmarks/results [--tune]
-
-The four levels of hero-sd15 at 16 frames, at 256 and 512 px, with and without guidance, FP16. Every form is compared
-with the FP32 reference before it is timed; one that does not match is not timed and the run fails.
+The four levels of a preset at its window, with and without guidance. Every form is compared with the FP32 reference
+before it is timed. The fused kernel needs a GPU; on a CPU the operator runs its composed form, under its own name.
 """
 
-import argparse
-import json
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from benchmarks.context import Context
+from benchmarks.measure import Contender, measure
+from benchmarks.schema import Case, Verification, Work
+from benchmarks.settings import Settings
+from benchmarks.timing import Clock, step_clock
 from hero_kernels.temporal_attention_im3.op import composed
 from hero_kernels.temporal_attention_im3.op import temporal_attention_im3 as operator
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
+from hero_rt.engines.manifest import DTYPES
 
-FRAMES, NUM_HEADS, ALPHA = 16, 8, 0.3
-CHANNELS = (320, 640, 1280, 1280)  # hero-sd15, a level of half the side each
-TOLERANCE = 2e-3  # of the largest value of v: FP16's rounding of P and of the result
-COPY_TARGET = 0.80  # of the copy's bandwidth, at C = 320
-
-
-@dataclass(frozen=True)
-class Case:
-    pixels: int
-    guidance_rows: int
-    level: int
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """[G·B, F, S, C]"""
-        return self.guidance_rows, FRAMES, (self.pixels // 8 >> self.level) ** 2, CHANNELS[self.level]
-
-    @property
-    def name(self) -> str:
-        rows = "-cfg" if self.guidance_rows == 2 else ""
-        return f"{FRAMES}x{self.pixels}x{self.pixels}{rows} L{self.level} C{CHANNELS[self.level]}"
-
-
-CASES = tuple(Case(pixels, rows, level) for pixels in (256, 512) for rows in (1, 2) for level in range(4))
+ALPHA = 0.3
+TOLERANCE = {"fp16": 2e-3, "fp32": 1e-5}  # of v's largest value: rounding of P and of the result
+WARMUP, REPEATS = 5, 50
 
 
 @dataclass(frozen=True)
-class Result:
-    """Times in microseconds, medians; bandwidth counts q, k, v read and o written once."""
+class Operands:
+    """[G·B, F, S, C] of one level."""
 
-    case: str
-    shape: tuple[int, ...]
-    fused_us: float
-    eager_us: float
-    compiled_us: float
-    gb_per_s: float
-    copy_gb_per_s: float
-    of_copy: float
-    over_eager: float
-    over_compiled: float
-    error: float
+    name: str
+    shape: tuple[int, int, int, int]
+    num_heads: int
+    dtype: str
 
+    @property
+    def work(self) -> Work:
+        """q, k, v read and o written once; two products of F x F x d a head and token."""
+        batch, frames, tokens, channels = self.shape
+        num_bytes = 4 * batch * frames * tokens * channels * DTYPES[self.dtype].itemsize
+        return Work(flops=4 * batch * tokens * frames**2 * channels, bytes=num_bytes)
 
-def setup(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    generator = torch.Generator("cuda").manual_seed(0)
-    q, k, v = (torch.randn(case.shape, generator=generator, device="cuda").half() for _ in range(3))
-    return q, k, v, torch.tensor([ALPHA], device="cuda")
-
-
-def error(got: Tensor, want: Tensor, v: Tensor) -> float:
-    return ((got.float() - want.float()).abs().max() / v.float().abs().max()).item()
+    def make(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        generator = torch.Generator(device).manual_seed(0)
+        q, k, v = (torch.randn(self.shape, generator=generator, device=device).to(DTYPES[self.dtype]) for _ in range(3))
+        return q, k, v, torch.tensor([ALPHA], device=device)
 
 
-def verify(name: str, call: Callable[[], Tensor], want: Tensor, v: Tensor) -> float:
-    seen = error(call(), want, v)
-    if not seen < TOLERANCE:
-        raise SystemExit(f"{name} differs from the reference by {seen:.2e} of v's largest value; nothing was timed")
-    return seen
+def levels(settings: Settings) -> list[Operands]:
+    """Every operand shape that a step at these profiles meets."""
+    config = settings.config
+    found = []
+    for profile in settings.profiles():
+        sizes = config.level_sizes(profile.height, profile.width)
+        for level, ((height, width), channels) in enumerate(zip(sizes, config.block_out_channels, strict=True)):
+            shape = (profile.guidance_rows, profile.frames, height * width, channels)
+            name = f"{profile} L{level} C{channels} {settings.dtype}"
+            found.append(Operands(name, shape, config.num_attention_heads, settings.dtype))
+    return found
 
 
-def median_us(call: Callable[[], object]) -> float:
-    """do_bench flushes the second-level cache between repeats: data come from memory, as behind a whole layer."""
-    from triton.testing import do_bench
+def run(context: Context) -> Iterator[Case]:
+    clock, repeats = step_clock(context.device), context.settings.repeats or REPEATS
+    on_gpu = context.device.type == "cuda"
+    for operands in levels(context.settings):
+        q, k, v, alpha = operands.make(context.device)
+        check = checker(operands, reference(q, k, v, alpha, operands.num_heads), v)
+        # a copy that moves as many bytes: half of them read, half written
+        source = torch.cat([q, k])
+        target = torch.empty_like(source)
+        torch._dynamo.reset()  # past eight shapes torch.compile would stop compiling and run eager
+        compiled = torch.compile(composed, fullgraph=True, dynamic=False)
+        arguments = (q, k, v, alpha, operands.num_heads)
+        contenders = {
+            "eager": Contender(partial(composed, *arguments), check),
+            "compile": Contender(partial(compiled, *arguments), check),
+            "fused" if on_gpu else "operator": Contender(partial(operator, *arguments), check),
+            "copy": Contender(partial(target.copy_, source), partial(same, want=source)),
+        }
+        case = measure(
+            operands.name,
+            contenders,
+            baseline="eager",
+            clock=clock,
+            warmup=WARMUP,
+            repeats=repeats,
+            work=operands.work,
+            ceilings=context.ceilings,
+        )
+        yield with_bandwidth(case)
+        if context.settings.tune:
+            yield tune(operands, context, clock, repeats)
 
-    return do_bench(call, warmup=50, rep=300, return_mode="median") * 1e3
+
+def checker(operands: Operands, want: Tensor, v: Tensor) -> Callable[[Tensor], Verification]:
+    """Judges by the largest error over v's largest value: one wrong token must not drown in the others."""
+
+    def check(got: Tensor) -> Verification:
+        difference = (got.float() - want.float()).double()
+        largest = (difference.abs().max() / v.float().abs().max()).item()
+        relative = (difference.norm() / want.double().norm()).item()
+        limit = TOLERANCE[operands.dtype]
+        finite = bool(difference.isfinite().all())
+        return Verification(
+            against="FP32 reference",
+            relative_l2=relative if finite else 1e30,
+            limit=limit,
+            passed=finite and largest <= limit,
+        )
+
+    return check
 
 
-def measure(case: Case) -> Result:
-    q, k, v, alpha = setup(case)
-    want = reference(q, k, v, alpha, NUM_HEADS)
-    compiled_baseline = torch.compile(composed, fullgraph=True, dynamic=False)
-    forms: dict[str, Callable[[], Tensor]] = {
-        "fused": lambda: operator(q, k, v, alpha, NUM_HEADS),
-        "eager": lambda: composed(q, k, v, alpha, NUM_HEADS),
-        "compiled": lambda: compiled_baseline(q, k, v, alpha, NUM_HEADS),
-    }
-    errors = {name: verify(f"{case.name}: {name}", call, want, v) for name, call in forms.items()}
-    times = {name: median_us(call) for name, call in forms.items()}
-    # a copy that moves as many bytes: half of them read, half written
-    source = torch.empty(2 * q.numel(), dtype=q.dtype, device="cuda")
-    target = torch.empty_like(source)
-    copy_us = median_us(lambda: target.copy_(source))
-    moved = 4 * q.numel() * q.element_size()
-    return Result(
-        case=case.name,
-        shape=case.shape,
-        fused_us=times["fused"],
-        eager_us=times["eager"],
-        compiled_us=times["compiled"],
-        gb_per_s=moved / times["fused"] / 1e3,
-        copy_gb_per_s=moved / copy_us / 1e3,
-        of_copy=copy_us / times["fused"],
-        over_eager=times["eager"] / times["fused"],
-        over_compiled=times["compiled"] / times["fused"],
-        error=errors["fused"],
+def same(got: Tensor, want: Tensor) -> Verification:
+    return Verification(
+        against="the source",
+        relative_l2=0.0 if torch.equal(got, want) else 1.0,
+        limit=0.0,
+        passed=torch.equal(got, want),
     )
 
 
-def tune(case: Case) -> list[dict]:
-    """Every listed configuration that matches, fastest first: what default_config should say."""
+def with_bandwidth(case: Case) -> Case:
+    """Bandwidth of each contender, and its share of the copy's."""
+    copy = case.find("copy")
+    for measurement in case.measurements:
+        if case.work is None or measurement.timing is None:
+            continue
+        measurement.figures["bytes_per_s"] = case.work.bytes / measurement.timing.median
+        if copy is not None and copy.timing is not None:
+            measurement.figures["share_of_copy"] = copy.timing.median / measurement.timing.median
+    return case
+
+
+def tune(operands: Operands, context: Context, clock: Clock, repeats: int) -> Case:
+    """Every listed configuration against the default one: what default_config should say. Needs a GPU."""
     from hero_kernels.temporal_attention_im3.triton import CONFIGS, default_config, temporal_attention_im3
 
-    q, k, v, alpha = setup(case)
-    want = reference(q, k, v, alpha, NUM_HEADS)
-    default = default_config(FRAMES, q.shape[-1] // NUM_HEADS, q.element_size())
-    rows = []
-    for config in CONFIGS:
+    q, k, v, alpha = operands.make(context.device)
+    check = checker(operands, reference(q, k, v, alpha, operands.num_heads), v)
+    default = default_config(operands.shape[1], q.shape[-1] // operands.num_heads, q.element_size())
 
-        def call(config=config):
-            return temporal_attention_im3(q, k, v, alpha, NUM_HEADS, config=config)
+    def label(config: object) -> str:
+        return " ".join(f"{key}={value}" for key, value in asdict(config).items())  # type: ignore[call-overload]
 
-        verify(f"{case.name}: {config}", call, want, v)
-        rows.append({"case": case.name, **asdict(config), "us": median_us(call), "default": config == default})
-    return sorted(rows, key=lambda row: row["us"])
-
-
-def misses(results: list[Result]) -> list[str]:
-    """What of the targets does not hold."""
-    slow = [
-        f"{r.case}: {r.of_copy:.2f} of a copy, target {COPY_TARGET}"
-        for r in results
-        if r.shape[-1] == 320 and r.of_copy < COPY_TARGET
-    ]
-    return slow + [f"{r.case}: {r.over_compiled:.2f}x torch.compile" for r in results if r.over_compiled < 1]
-
-
-def report(results: list[Result], tuned: list[dict]) -> dict:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    properties = torch.cuda.get_device_properties(0)
-    return {
-        "benchmark": "temporal_attention_im3",
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "gpu": properties.name,
-        "sm": f"{properties.major}.{properties.minor}",
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "dtype": "float16",
-        "misses": misses(results),
-        "results": [asdict(result) for result in results],
-        "tuned": tuned,
+    contenders = {
+        label(config): Contender(
+            partial(temporal_attention_im3, q, k, v, alpha, operands.num_heads, config=config), check
+        )
+        for config in CONFIGS
     }
-
-
-def line(r: Result) -> str:
-    return (
-        f"{r.case:24} {r.fused_us:9.1f} us {r.gb_per_s:7.0f} GB/s  {r.of_copy:.2f} of copy  "
-        f"{r.over_eager:.1f}x eager  {r.over_compiled:.1f}x compiled  match {r.error:.0e}\n"
+    return measure(
+        f"tune {operands.name}",
+        contenders,
+        baseline=label(default),
+        clock=clock,
+        warmup=WARMUP,
+        repeats=repeats,
+        work=operands.work,
+        ceilings=context.ceilings,
     )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels.temporal_attention_im3")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the JSON result")
-    parser.add_argument("--tune", action="store_true", help="time every configuration too")
-    options = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        sys.stderr.write("error: no CUDA device; this benchmark measures GPU kernels\n")
-        return 1
-    results, tuned = [], []
-    for case in CASES:
-        results.append(measure(case))
-        sys.stdout.write(line(results[-1]))
-        if options.tune:
-            tuned += tune(case)
-    written = report(results, tuned)
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"temporal_attention_im3-{written['gpu'].replace(' ', '-').lower()}.json"
-    path.write_text(json.dumps(written, indent=1) + "\n")
-    sys.stdout.write(f"{path}\n")
-    for miss in written["misses"]:
-        sys.stderr.write(f"target missed: {miss}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Two result files side by side."""
+
+from collections.abc import Iterator
+
+from benchmarks.runner import milliseconds
+from benchmarks.schema import Measurement, Run
+
+
+def compare_runs(before: Run, after: Run) -> Iterator[str]:
+    """A line for each contender of each case that both hold, then what only one of them holds."""
+    a, b = before.environment, after.environment
+    yield f"before: {a.gpu or a.processor}, {a.commit[:10]}{' dirty' if a.dirty else ''}, {a.date}"
+    yield f"after:  {b.gpu or b.processor}, {b.commit[:10]}{' dirty' if b.dirty else ''}, {b.date}"
+    if (a.gpu, a.processor, a.threads) != (b.gpu, b.processor, b.threads):
+        yield "the machines differ: times do not tell what the code does"
+    old, new = _by_name(before), _by_name(after)
+    for name in [*old, *(name for name in new if name not in old)]:
+        yield f"{name}  {_change(old.get(name), new.get(name))}"
+
+
+def _by_name(run: Run) -> dict[str, Measurement]:
+    return {
+        f"{suite.suite}  {case.name}  {measurement.name}": measurement
+        for suite in run.suites
+        for case in suite.cases
+        for measurement in case.measurements
+    }
+
+
+def _change(old: Measurement | None, new: Measurement | None) -> str:
+    if old is None or new is None:
+        return "only after" if old is None else "only before"
+    if old.timing is None or new.timing is None:
+        sides = [side for side, m in (("before", old), ("after", new)) if m.timing is None]
+        return f"mismatch {' and '.join(sides)}: no time"
+    times = f"{milliseconds(old.timing.median)} -> {milliseconds(new.timing.median)} ms"
+    first, second = sorted((old.timing, new.timing), key=lambda timing: timing.median)
+    if second.lower_quartile <= first.upper_quartile:
+        return f"{times}  within the spread"
+    ratio = old.timing.median / new.timing.median
+    return f"{times}  {ratio:.2f}x as fast" if ratio > 1 else f"{times}  {1 / ratio:.2f}x as slow"

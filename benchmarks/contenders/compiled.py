@@ -1,0 +1,47 @@
+"""torch.compile of the eager model's submodules: default, and max-autotune with CUDA graphs."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.contenders.module_engine import ModuleEngine
+from hero_rt.models.hero import HeroModel
+from hero_rt.models.submodules import build_submodule, submodule_io
+from hero_rt.profile import Profile
+
+Mode = Literal["default", "max-autotune"]
+
+
+class CompiledEngines:
+    """Each submodule compiled at its static shapes when it first runs."""
+
+    def __init__(self, model: HeroModel, mode: Mode):
+        self.model, self.config, self.dtype, self.device = model, model.config, model.dtype, model.device
+        self._mode = mode
+        self._engines: dict[tuple[str, Profile], ModuleEngine] = {}
+
+    def open(self, submodule: str, profile: Profile) -> ModuleEngine:
+        key = (submodule, profile)
+        if key not in self._engines:
+            inputs, outputs = submodule_io(submodule, self.config, profile, self.dtype)
+            module = build_submodule(self.model, submodule, profile)
+            name = f"compile-{self._mode} {submodule} {profile}"
+            self._engines[key] = ModuleEngine(name, self._compile(module), inputs, outputs)
+        return self._engines[key]
+
+    def close(self) -> None:
+        self._engines.clear()
+
+    def _compile(self, module: nn.Module):
+        compiled = torch.compile(module, mode=self._mode, fullgraph=True, dynamic=False)
+        if self._mode == "default" or self.device.type != "cuda":
+            return compiled
+
+        def own_outputs(*inputs: Tensor):
+            """Graphs hand out buffers that their next replay overwrites."""
+            torch.compiler.cudagraph_mark_step_begin()
+            out = compiled(*inputs)
+            return out.clone() if isinstance(out, Tensor) else tuple(tensor.clone() for tensor in out)
+
+        return own_outputs

@@ -1,0 +1,37 @@
+"""Engine sets by name."""
+
+from benchmarks.contenders.built import AUTOTUNED, BuiltEngines
+from benchmarks.contenders.compiled import CompiledEngines
+from benchmarks.contenders.uncached import UncachedEngines
+from benchmarks.settings import Settings
+from hero_rt.engines.backend import FORMATS
+from hero_rt.engines.eager import EagerEngines
+from hero_rt.engines.engine import EngineSet
+from hero_rt.errors import UsageError
+from hero_rt.models.hero import HeroModel
+
+BASELINE = "eager-cached"  # this project's model, references cached
+UNCACHED = "eager-uncached"  # RefNet and flow encoder recomputed every step
+COMPILED = {"compile": "default", "compile-max-autotune": "max-autotune"}
+
+
+def contender_names(settings: Settings, compiled: bool) -> list[str]:
+    """Both baselines always; then what was asked for, or every format (and torch.compile where `compiled`)."""
+    others = [*FORMATS, *(f"{name}{AUTOTUNED}" for name in FORMATS if name == "aoti"), *COMPILED]
+    if settings.only is None:
+        defaults = [*(["compile"] if compiled else []), *FORMATS]
+        return [BASELINE, UNCACHED, *defaults]
+    if unknown := [name for name in settings.only if name not in others]:
+        raise UsageError(f"unknown contender {unknown[0]!r}; known: {', '.join(others)}")
+    return [BASELINE, UNCACHED, *settings.only]
+
+
+def open_contender(settings: Settings, name: str, model: HeroModel) -> EngineSet:
+    """`model` is what the eager ones run. Raises EngineError where a format does not run here."""
+    if name == BASELINE:
+        return EagerEngines(model)
+    if name == UNCACHED:
+        return UncachedEngines(model)
+    if name in COMPILED:
+        return CompiledEngines(model, COMPILED[name])  # type: ignore[arg-type]
+    return BuiltEngines(settings, name)

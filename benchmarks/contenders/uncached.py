@@ -1,0 +1,105 @@
+"""Baselines that cache less than this project does: the step recomputes what stays constant while denoising."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.contenders.module_engine import ModuleEngine
+from hero_rt.engines.eager import EagerEngines
+from hero_rt.engines.engine import Engine
+from hero_rt.models.config import NUM_ATTENTIONS
+from hero_rt.models.hero import HeroModel
+from hero_rt.models.submodules import Specs, TensorSpec, build_submodule, submodule_io
+from hero_rt.profile import Profile
+
+NUM_EMBEDS = 2  # clip_embeds, openclip_embeds
+
+
+def step_io(model: HeroModel, profile: Profile) -> tuple[Specs, Specs]:
+    return submodule_io("unet_step", model.config, profile, model.dtype)
+
+
+def without(specs: Specs, *prefixes: str) -> Specs:
+    return {name: spec for name, spec in specs.items() if not name.startswith(prefixes)}
+
+
+def uncached_step(model: HeroModel, profile: Profile) -> ModuleEngine:
+    """A step that runs the RefNet and the flow encoder too, as a pipeline without the cache does.
+
+    Its inputs are the step's, with the CLIP tokens and flow_mask in place of `ref_*` and `flow_residual.*`.
+    """
+    step, refnet, flow = (build_submodule(model, name, profile) for name in ("unet_step", "refnet", "flow_encoder"))
+    inputs, outputs = step_io(model, profile)
+    flow_inputs, _ = submodule_io("flow_encoder", model.config, profile, model.dtype)  # flow_mask, the two embeds
+    semantic = without(inputs, "sample", "timestep", "condition", "ref_", "flow_residual")
+
+    def forward(sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:
+        split = len(constants) - 1 - NUM_EMBEDS
+        semantic_constants, (flow_mask, *embeds) = constants[:split], constants[split:]
+        reference = refnet(condition[:, 1:], *embeds)  # the condition is the mask, then f_l
+        residuals = flow(flow_mask, *embeds)
+        return step(sample, timestep, condition, *reference, *semantic_constants, *residuals)
+
+    own = {name: inputs[name] for name in ("sample", "timestep", "condition")} | semantic | flow_inputs
+    return ModuleEngine(f"eager-uncached unet_step {profile}", forward, own, outputs)
+
+
+def raw_features_step(model: HeroModel, profile: Profile) -> ModuleEngine:
+    """A step that is given the RefNet's features as they are and projects them to keys and values itself.
+
+    Its inputs are the step's, with `ref_feature.{i}` [N, S, C] in place of ref_k and ref_v.
+    """
+    step = build_submodule(model, "unet_step", profile)
+    inputs, outputs = step_io(model, profile)
+    features = {name.replace("ref_k", "ref_feature"): spec for name, spec in inputs.items() if name.startswith("ref_k")}
+    rest = without(inputs, "sample", "timestep", "condition", "ref_")
+
+    def forward(sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:
+        projected = model["unet"].project_reference(constants[:NUM_ATTENTIONS])
+        reference = (*(k for k, _ in projected), *(v for _, v in projected))
+        return step(sample, timestep, condition, *reference, *constants[NUM_ATTENTIONS:])
+
+    own = {name: inputs[name] for name in ("sample", "timestep", "condition")} | features | rest
+    return ModuleEngine(f"eager-raw-features unet_step {profile}", forward, own, outputs)
+
+
+@torch.inference_mode()
+def reference_features(model: HeroModel, profile: Profile, condition: Tensor, *embeds: Tensor) -> dict[str, Tensor]:
+    """What `raw_features_step` reads of the RefNet. condition: [N, 5, h, w]; embeds: clip_embeds, openclip_embeds."""
+    timestep = torch.zeros(1, device=condition.device)
+    features = model["refnet"](condition[:, 1:], *embeds, timestep, profile.frames)
+    return {f"ref_feature.{i}": feature for i, feature in enumerate(features)}
+
+
+class UncachedEngines:
+    """The eager model with nothing but the CLIP streams cached."""
+
+    def __init__(self, model: HeroModel):
+        self._eager = EagerEngines(model)
+        self.model, self.config, self.dtype, self.device = model, model.config, model.dtype, model.device
+        self._steps: dict[Profile, ModuleEngine] = {}
+
+    def open(self, submodule: str, profile: Profile) -> Engine:
+        if submodule == "refnet":  # the step runs it
+            inputs, _ = submodule_io(submodule, self.config, profile, self.dtype)
+            nothing: Callable[..., tuple] = lambda *_: ()  # noqa: E731
+            return ModuleEngine("eager-uncached refnet", nothing, inputs, {})
+        if submodule != "unet_step":
+            return self._eager.open(submodule, profile)
+        if profile not in self._steps:
+            self._steps[profile] = uncached_step(self.model, profile)
+        return self._steps[profile]
+
+    def close(self) -> None:
+        self._steps.clear()
+        self._eager.close()
+
+
+def bytes_of(specs: Specs) -> int:
+    """Of all tensors of `specs` together."""
+    return sum(spec_bytes(spec) for spec in specs.values())
+
+
+def spec_bytes(spec: TensorSpec) -> int:
+    return torch.Size(spec.shape).numel() * spec.dtype.itemsize

@@ -1,0 +1,88 @@
+"""The machine, its clocks and the software, as they are while a run goes on."""
+
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from benchmarks.schema import Environment
+
+PACKAGES = (
+    "torch",
+    "triton",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-rtx-cu13",
+    "onnx",
+    "diffusers",
+    "transformers",
+    "numpy",
+)
+_CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,temperature.gpu,clocks_event_reasons.active"
+
+
+def read_environment(device: torch.device) -> Environment:
+    """Look at this machine; changes no setting of it."""
+    root = Path(__file__).parent
+    environment = Environment(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=_git(root, "rev-parse", "HEAD"),
+        dirty=bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        processor=_cpuinfo("model name") or platform.machine(),
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        load_average=round(os.getloadavg()[0], 2),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        versions={name: found for name in PACKAGES if (found := _version(name))},
+        clocks=read_clocks(device),
+    )
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        environment.gpu, environment.sm = properties.name, f"{properties.major}.{properties.minor}"
+        environment.cuda, environment.driver = torch.version.cuda, _nvidia_smi(device, "driver_version")
+    return environment
+
+
+def read_clocks(device: torch.device) -> dict[str, str]:
+    """Clocks, power and temperature as nvidia-smi gives them; the processor's clock where there is no GPU."""
+    if device.type != "cuda":
+        clock = _cpuinfo("cpu MHz")
+        return {"cpu": f"{float(clock):.0f} MHz"} if clock else {}
+    values = _nvidia_smi(device, _CLOCKS)
+    return dict(zip(_CLOCKS.split(","), (v.strip() for v in values.split(",")), strict=True)) if values else {}
+
+
+def _nvidia_smi(device: torch.device, query: str) -> str | None:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    command = [tool, f"--query-gpu={query}", "--format=csv,noheader", f"--id={device.index or 0}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpuinfo(field: str) -> str | None:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), None)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Empty where this is no checkout."""
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,146 @@
+"""A clip in a process of its own: what opening costs, and memory that nothing else has touched."""
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.clip_run import Mode, outpaint_pan
+from benchmarks.contenders import BASELINE, UNCACHED, open_contender
+from benchmarks.contenders.built import BuiltEngines
+from benchmarks.settings import Settings
+from benchmarks.timing import synchronize
+from hero_rt.engines import open_engines
+from hero_rt.engines.engine import EngineSet
+from hero_rt.engines.manifest import DTYPES
+from hero_rt.models.hero import PARTS, HeroModel
+from hero_rt.models.submodules import SUBMODULES, submodule_io
+from hero_rt.profile import Profile
+
+FIRST_FRAMES = 64  # that a run hands back, to be compared
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """One run. `folder`: open this engine folder as a user does; `warm`: run one window before the clock starts."""
+
+    settings: Settings
+    contender: str
+    profile: Profile
+    num_frames: int
+    steps: int
+    mode: Mode
+    warm: bool
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class ClipOutcome:
+    """Seconds and bytes; `frames` are the first ones, uint8 [N, H, W, 3]."""
+
+    start: float  # of the process, imports included
+    open: float
+    first_window: float
+    total: float
+    weights_bytes: int
+    boundary_bytes: int
+    peak_bytes: int
+    frames: np.ndarray
+
+    @property
+    def scratch_bytes(self) -> int:
+        return max(0, self.peak_bytes - self.weights_bytes - self.boundary_bytes)
+
+
+def run_in_fresh_process(job: ClipJob) -> ClipOutcome:
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_run, job, time.time(), torch.get_num_threads()).result()
+
+
+def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
+    entered = time.time()
+    torch.set_num_threads(threads)
+    device = torch.device(job.settings.device)
+    memory = _Memory(device)
+    begun = time.perf_counter()
+    engines = _open(job)
+    for submodule in SUBMODULES:
+        engines.open(submodule, job.profile)
+    synchronize(device)
+    opened = time.perf_counter()
+
+    if job.warm:
+        list(outpaint_pan(engines, job.profile, job.profile.frames, job.steps, job.mode))
+    clock = time.perf_counter()
+    first, kept, count = 0.0, [], 0
+    for chunk in outpaint_pan(engines, job.profile, job.num_frames, job.steps, job.mode):
+        first = first or time.perf_counter() - clock
+        if count < FIRST_FRAMES:
+            kept.append(chunk[: FIRST_FRAMES - count])
+        count += len(chunk)
+    total = time.perf_counter() - clock
+    assert count == job.num_frames
+    return ClipOutcome(
+        start=entered - started,
+        open=opened - begun,
+        first_window=first,
+        total=total,
+        weights_bytes=_weights(engines, job),
+        boundary_bytes=boundary_bytes(job.settings, job.profile),
+        peak_bytes=memory.peak(),
+        frames=np.concatenate(kept),
+    )
+
+
+def _open(job: ClipJob) -> EngineSet:
+    if job.folder is not None:
+        return open_engines(job.folder, job.settings.device)
+    model = HeroModel.random(job.settings.config, 0, DTYPES[job.settings.dtype], job.settings.device)
+    return open_contender(job.settings, job.contender, model)
+
+
+def boundary_bytes(settings: Settings, profile: Profile) -> int:
+    """Every tensor that a submodule takes or returns, each once: outputs that others read are the same tensors."""
+    sizes: dict[str, int] = {}
+    for name in SUBMODULES:
+        for side in submodule_io(name, settings.config, profile, DTYPES[settings.dtype]):
+            sizes |= {key: torch.Size(spec.shape).numel() * spec.dtype.itemsize for key, spec in side.items()}
+    return sum(sizes.values())
+
+
+def _weights(engines: EngineSet, job: ClipJob) -> int:
+    """Of the model's parts, or of the engines' files."""
+    if job.contender in (BASELINE, UNCACHED):
+        model: HeroModel = engines.model  # type: ignore[attr-defined]
+        return sum(p.nbytes for part in PARTS for p in model[part].parameters())
+    return BuiltEngines(job.settings, job.contender).stored_bytes(job.profile)
+
+
+class _Memory:
+    """Growth since it was made: of the process on a CPU, of the device's used memory on a GPU."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        if device.type == "cuda":
+            torch.zeros(1, device=device)  # the context is not the contender's
+            self._free, _ = torch.cuda.mem_get_info(device)
+        else:
+            self._resident = _status("VmRSS")
+
+    def peak(self) -> int:
+        """On a GPU: PyTorch's peak, and what other libraries hold now."""
+        if self._device.type != "cuda":
+            return _status("VmHWM") - self._resident
+        free, _ = torch.cuda.mem_get_info(self._device)
+        others = self._free - free - torch.cuda.memory_reserved(self._device)
+        return max(0, others) + torch.cuda.max_memory_reserved(self._device)
+
+
+def _status(field: str) -> int:
+    """A size of this process in bytes, from Linux's /proc."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

@@ -1,0 +1,1 @@
+"""One module an operator of hero_kernels."""

@@ -1,0 +1,77 @@
+"""Verify, then time: nothing that does not match the truth is given a time."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from benchmarks.schema import Case, Ceilings, Measurement, Verification, Work
+from benchmarks.timing import Clock, interleave
+
+
+@dataclass
+class Contender:
+    """`call` does the work once; `check` judges what a call returned; `figures` is read after the last call."""
+
+    call: Callable[[], Any]
+    check: Callable[[Any], Verification]
+    figures: Callable[[], dict[str, float]] = field(default=dict)
+
+
+def measure(
+    name: str,
+    contenders: Mapping[str, Contender],
+    *,
+    baseline: str,
+    clock: Clock,
+    warmup: int,
+    repeats: int,
+    work: Work | None = None,
+    ceilings: Ceilings | None = None,
+) -> Case:
+    """Check every contender, then time those that match, taking turns. The limit is the baseline's `work`."""
+    checks = {key: contender.check(contender.call()) for key, contender in contenders.items()}
+    matching = {key: contenders[key].call for key, check in checks.items() if check.passed}
+    timings = interleave(matching, clock, warmup, repeats)
+    limit = work.limit(ceilings) if work and ceilings else None
+    base = timings.get(baseline)
+    measurements = []
+    for key, contender in contenders.items():
+        timing = timings.get(key)
+        measurements.append(
+            Measurement(
+                name=key,
+                verification=checks[key],
+                timing=timing,
+                ratio=base.median / timing.median if base and timing else None,
+                share_of_limit=limit / timing.median if limit and timing else None,
+                figures=contender.figures() if timing else {},
+            )
+        )
+    return Case(name=name, baseline=baseline, work=work, limit=limit, measurements=measurements)
+
+
+def compare(got: Tensor, want: Tensor, limit: float, against: str) -> Verification:
+    """‖got - want‖ / ‖want‖ in FP64 against `limit`; what is not finite never passes."""
+    truth = want.detach().cpu().double()
+    error = float((got.detach().cpu().double() - truth).norm() / truth.norm().clamp_min(1e-30))
+    error = error if math.isfinite(error) else 1e30  # JSON has no infinity
+    return Verification(against=against, relative_l2=error, limit=limit, passed=error <= limit)
+
+
+def psnr_of(got: np.ndarray, want: np.ndarray) -> float:
+    """uint8 frames over all of them, in dB; equal frames give 100."""
+    error = float(np.mean((got.astype(np.float64) - want) ** 2))
+    return 10 * math.log10(255**2 / error) if error > 0 else 100.0
+
+
+def compare_frames(got: np.ndarray, want: np.ndarray, psnr_db: float, against: str) -> Verification:
+    """uint8 frames against the truth's, held to a PSNR (as the relative L2 error that it is for these frames)."""
+    norm = float(np.linalg.norm(want.astype(np.float64)))
+    limit = 255 * 10 ** (-psnr_db / 20) * want.size**0.5 / norm
+    error = float(np.linalg.norm(got.astype(np.float64) - want)) / norm
+    psnr = psnr_of(got, want)
+    return Verification(against=against, relative_l2=error, limit=limit, psnr_db=psnr, passed=psnr >= psnr_db)

@@ -1,0 +1,83 @@
+"""Running suites: the environment and the ceilings first, a line a time, the file after each suite."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.context import Context
+from benchmarks.environment import read_clocks, read_environment
+from benchmarks.registry import Suite
+from benchmarks.roofline import measure_ceilings
+from benchmarks.schema import Case, Run, SuiteResult, write_run
+from benchmarks.settings import Settings
+from hero_rt.errors import ParityError, UsageError
+
+
+def run_suites(suites: Sequence[Suite], settings: Settings, out: Path | None, say: Callable[[str], None]) -> Run:
+    """Run `suites` in order. `out` is written after each, so that a cut leaves the finished ones.
+
+    Raises UsageError where the device is not here, and ParityError, at the end, where anything did not match.
+    """
+    device = torch.device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"no CUDA device here for --device {settings.device}; run with --device cpu")
+    environment = read_environment(device)
+    ceilings = measure_ceilings(device, settings.dtype)
+    say(
+        f"{environment.gpu or environment.processor}: {ceilings.flops_per_s / 1e12:.3g} TFLOP/s {ceilings.dtype}, "
+        f"{ceilings.bytes_per_s / 1e9:.4g} GB/s copied"
+    )
+    run = Run(environment=environment, settings=settings.model_dump(mode="json"), ceilings=ceilings, suites=[])
+    for suite in suites:
+        run.suites.append(_run_suite(suite, settings, run, say))
+        if out is not None:
+            write_run(out, run)
+    if mismatches := [name for result in run.suites for name in result.mismatches]:
+        raise ParityError(
+            f"{mismatches[0]} differs from the reference and was not timed"
+            + (f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else "")
+        )
+    return run
+
+
+def _run_suite(suite: Suite, settings: Settings, run: Run, say: Callable[[str], None]) -> SuiteResult:
+    context = Context(settings, run.ceilings, say)
+    started = time.perf_counter()
+    cases: list[Case] = []
+    for case in suite.load().run(context):
+        cases.append(case)
+        for line in lines(suite.name, case):
+            say(line)
+    return SuiteResult(
+        suite=suite.name,
+        seconds=round(time.perf_counter() - started, 1),
+        cases=cases,
+        unavailable=context.unavailable,
+        operators=context.operators,
+        clocks_after=read_clocks(torch.device(settings.device)),
+    )
+
+
+def lines(suite: str, case: Case) -> list[str]:
+    """One a contender: its median and IQR, share of the limit, speed against the baseline, match; no time unmatched."""
+    found = []
+    for m in case.measurements:
+        head = f"{suite}  {case.name}  {m.name:22}"
+        error = f"{m.verification.relative_l2:.0e}"
+        if m.timing is None:
+            found.append(f"{head} MISMATCH {error} against {m.verification.against}: not timed")
+            continue
+        share = f"  {m.share_of_limit:.2f} of limit" if m.share_of_limit else ""
+        ratio = f"  {m.ratio:.2f}x {case.baseline}" if m.ratio else ""
+        found.append(
+            f"{head} {milliseconds(m.timing.median):>10} ms ±{milliseconds(m.timing.iqr)}{share}{ratio}  match {error}"
+        )
+    return found
+
+
+def milliseconds(seconds: float) -> str:
+    """Three significant digits, more where the whole part has more."""
+    value = seconds * 1e3
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,174 @@
+"""What a run writes: one JSON file, validated on reading. Times are seconds, sizes bytes, rates FLOP/s and bytes/s."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hero_rt.errors import UsageError
+
+SCHEMA_VERSION = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Environment(_Strict):
+    """The machine and the software as they were read when the run started."""
+
+    date: str
+    commit: str
+    dirty: bool  # tracked files differed from the commit
+    processor: str
+    cores: int
+    threads: int
+    memory_bytes: int
+    load_average: float  # of the minute before the run: above 0 something else was running
+    system: str
+    python: str
+    versions: dict[str, str]
+    gpu: str | None = None
+    sm: str | None = None
+    cuda: str | None = None
+    driver: str | None = None
+    clocks: dict[str, str]  # as the GPU's tool, or the processor, gives them
+
+
+class Ceilings(_Strict):
+    """What this machine was seen to reach, in this run, before anything else was timed."""
+
+    dtype: str
+    flops_per_s: float
+    matmul_size: int
+    bytes_per_s: float  # read and written
+    copy_bytes: int
+
+
+class Work(_Strict):
+    """The floating-point operations that must be done and the fewest bytes that must cross the memory bus."""
+
+    flops: int
+    bytes: int
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(flops=self.flops + other.flops, bytes=self.bytes + other.bytes)
+
+    def __mul__(self, times: int) -> "Work":
+        return Work(flops=self.flops * times, bytes=self.bytes * times)
+
+    def limit(self, ceilings: Ceilings) -> float:
+        """No implementation is faster on this machine, seconds."""
+        return max(self.flops / ceilings.flops_per_s, self.bytes / ceilings.bytes_per_s)
+
+
+class Verification(_Strict):
+    """One output against the truth: ‖out - truth‖ / ‖truth‖ and the limit that it was held to."""
+
+    against: str
+    relative_l2: float
+    limit: float
+    psnr_db: float | None = None
+    passed: bool
+
+
+class Timing(_Strict):
+    """Median and quartiles of interleaved repeats."""
+
+    warmup: int
+    repeats: int
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    samples: list[float]
+
+    @property
+    def iqr(self) -> float:
+        return self.upper_quartile - self.lower_quartile
+
+
+class Measurement(_Strict):
+    """One contender. `timing` is None where it did not match; figures are in SI units, named with them."""
+
+    name: str
+    verification: Verification
+    timing: Timing | None
+    ratio: float | None = None  # the baseline's median over this one's: above 1 is faster
+    share_of_limit: float | None = None  # the limit over the median: 1 is as fast as the machine can
+    figures: dict[str, float] = {}
+
+
+class Case(_Strict):
+    """Contenders that did the same work, taking turns."""
+
+    name: str
+    baseline: str
+    work: Work | None = None
+    limit: float | None = None
+    measurements: list[Measurement]
+
+    def find(self, name: str) -> Measurement | None:
+        return next((m for m in self.measurements if m.name == name), None)
+
+
+class Unavailable(_Strict):
+    """A contender that cannot run here, and why."""
+
+    name: str
+    reason: str
+
+
+class OperatorTime(_Strict):
+    """One row of a profile."""
+
+    operator: str
+    calls: int
+    seconds: float
+    share: float
+
+
+class SuiteResult(_Strict):
+    suite: str
+    seconds: float
+    cases: list[Case]
+    unavailable: list[Unavailable] = []
+    operators: dict[str, list[OperatorTime]] = {}  # by contender
+    clocks_after: dict[str, str] = {}
+
+    @property
+    def mismatches(self) -> list[str]:
+        return [f"{self.suite} {c.name} {m.name}" for c in self.cases for m in c.measurements if m.timing is None]
+
+
+class Run(_Strict):
+    """The whole file."""
+
+    schema_version: int = SCHEMA_VERSION
+    environment: Environment
+    settings: dict[str, Any]
+    ceilings: Ceilings
+    suites: list[SuiteResult]
+
+    def find(self, suite: str) -> SuiteResult | None:
+        return next((s for s in self.suites if s.suite == suite), None)
+
+
+def write_run(path: Path, run: Run) -> None:
+    """Atomically, so that a run that is cut off leaves the suites that it finished."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(run.model_dump_json(indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def read_run(path: Path) -> Run:
+    """Raises UsageError naming the file and the first field that is off."""
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; write one: python -m benchmarks run unet-step --json {path}")
+    try:
+        return Run.model_validate_json(path.read_text())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise UsageError(f"{path} is not the result of a benchmark run ({where}: {first['msg']})") from error

@@ -1,0 +1,76 @@
+"""From a fresh process to the first finished window, as a user's first clip meets it: nothing is warm."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.clip_run import outpaint_pan
+from benchmarks.contenders import BASELINE, contender_names
+from benchmarks.contenders.built import BuiltEngines
+from benchmarks.context import Context
+from benchmarks.fresh_process import ClipJob, ClipOutcome, run_in_fresh_process
+from benchmarks.measure import Contender, compare_frames, measure
+from benchmarks.schema import Case, Verification
+from benchmarks.timing import cpu_clock
+from hero_export.verify import THRESHOLDS
+from hero_rt.engines.engine import EngineSet
+from hero_rt.errors import HeroError
+from hero_rt.profile import Profile
+
+STEPS = 4  # few: what is cold is paid once, steps are the other suites' subject
+REPEATS = 3
+
+
+def run(context: Context) -> Iterator[Case]:
+    """The time is the whole process, and figures tell its parts. Files may lie in the system's cache."""
+    settings = context.settings
+    sets = context.open(contender_names(settings, compiled=False))
+    for profile in settings.profiles():
+        want = next(outpaint_pan(context.truth, profile, profile.frames, STEPS, "stream"))
+        contenders = {}
+        for name, engines in sets.items():
+            try:
+                folder = _folder(engines, profile, settings.profiles())
+            except HeroError as error:
+                context.skip(f"{name} {profile}", str(error))
+                continue
+            job = ClipJob(settings, name, profile, profile.frames, STEPS, "stream", warm=False, folder=folder)
+            runs: list[ClipOutcome] = []
+            contenders[name] = Contender(_caller(job, runs), partial(_check, context, want), partial(_figures, runs))
+        yield measure(
+            f"{settings.preset} {profile} {settings.dtype} {STEPS} steps",
+            contenders,
+            baseline=BASELINE,
+            clock=cpu_clock,
+            warmup=0,
+            repeats=settings.repeats or REPEATS,
+        )
+
+
+def _folder(engines: EngineSet, profile: Profile, profiles: Sequence[Profile]) -> Path | None:
+    """Of whole engines at this canvas; None for what has no folder."""
+    if not isinstance(engines, BuiltEngines):
+        return None
+    return engines.complete([other for other in profiles if engines.folder(other) == engines.folder(profile)])
+
+
+def _check(context: Context, want: np.ndarray, got: ClipOutcome) -> Verification:
+    limit = THRESHOLDS[context.settings.dtype].psnr
+    return compare_frames(got.frames, want, limit, context.truth_name)
+
+
+def _caller(job: ClipJob, runs: list[ClipOutcome]) -> Callable[[], ClipOutcome]:
+    def call() -> ClipOutcome:
+        runs.append(run_in_fresh_process(job))
+        return runs[-1]
+
+    return call
+
+
+def _figures(runs: list[ClipOutcome]) -> dict[str, float]:
+    timed = runs[1:]  # the first was verified, not timed
+    parts = {"process_s": "start", "open_s": "open", "first_window_s": "first_window"}
+    return {figure: median(getattr(run, part) for run in timed) for figure, part in parts.items()}

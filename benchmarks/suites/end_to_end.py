@@ -1,0 +1,129 @@
+"""A window of frames to frames: prepare, denoise and decode apart, video I/O apart, memory apart."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.clip import FRAME_RATE, pan_for
+from benchmarks.clip_run import ClipRun, run_clip
+from benchmarks.contenders import BASELINE, contender_names
+from benchmarks.context import Context
+from benchmarks.fresh_process import ClipJob, run_in_fresh_process
+from benchmarks.measure import Contender, compare, measure, psnr_of
+from benchmarks.roofline import clip_work
+from benchmarks.schema import Case, Verification
+from benchmarks.timing import WallClock
+from hero_export.verify import THRESHOLDS
+from hero_rt.engines.engine import EngineSet
+from hero_rt.errors import HeroError
+from hero_rt.models.submodules import SUBMODULES
+from hero_rt.profile import Profile
+from hero_rt.video import create_video, open_video
+
+WARMUP, REPEATS = 0, 3  # the run that is verified warms up
+MEMORY_STEPS = 2  # memory does not grow with the steps
+
+
+def run(context: Context) -> Iterator[Case]:
+    settings = context.settings
+    sets = context.open(contender_names(settings, compiled=False))
+    for profile in settings.profiles():
+        here = {name: engines for name, engines in sets.items() if opens(context, name, engines, profile)}
+        memory = {name: peak_memory(context, name, profile) for name in here}
+        for steps in settings.steps:
+            yield measure_clip(context, profile, steps, here, memory)
+    for engines in sets.values():
+        engines.close()
+
+
+def opens(context: Context, name: str, engines: EngineSet, profile: Profile) -> bool:
+    """Whether all six engines can be had here; why not is reported."""
+    try:
+        for submodule in SUBMODULES:
+            engines.open(submodule, profile)
+    except HeroError as error:
+        context.skip(f"{name} {profile}", str(error))
+        return False
+    return True
+
+
+def peak_memory(context: Context, name: str, profile: Profile) -> dict[str, float]:
+    """Of a run in a fresh process: weights, what crosses submodules' boundaries, and scratch, the rest of the peak."""
+    job = ClipJob(context.settings, name, profile, profile.frames, MEMORY_STEPS, "joint", warm=False)
+    seen = run_in_fresh_process(job)
+    return {
+        "peak_bytes": seen.peak_bytes,
+        "weights_bytes": seen.weights_bytes,
+        "boundary_bytes": seen.boundary_bytes,
+        "scratch_bytes": seen.scratch_bytes,
+    }
+
+
+def measure_clip(
+    context: Context, profile: Profile, steps: int, sets: dict[str, EngineSet], memory: dict[str, dict[str, float]]
+) -> Case:
+    settings = context.settings
+    clip, canvas = pan_for(profile, profile.frames)
+    source = clip.stack()
+    want = run_clip(context.truth, source, canvas, profile, steps)
+    thresholds = THRESHOLDS[settings.dtype]
+
+    def check(got: ClipRun) -> Verification:
+        seen = compare(got.latents, want.latents, thresholds.latents, context.truth_name)
+        seen.psnr_db = psnr_of(got.frames, want.frames)
+        seen.passed = seen.passed and seen.psnr_db >= thresholds.psnr
+        return seen
+
+    runs: dict[str, list[ClipRun]] = {name: [] for name in sets}
+
+    def caller(name: str) -> Callable[[], ClipRun]:
+        def call() -> ClipRun:
+            runs[name].append(run_clip(sets[name], source, canvas, profile, steps))
+            return runs[name][-1]
+
+        return call
+
+    def figures(name: str) -> dict[str, float]:
+        timed = runs[name][1:]  # the first was verified, not timed
+        phases = {
+            f"{phase}_s": median(getattr(run, phase) for run in timed) for phase in ("prepare", "denoise", "decode")
+        }
+        return phases | memory[name] | video
+
+    video = video_io(want.frames, source)
+    return measure(
+        f"{settings.preset} {profile} {settings.dtype} {steps} steps",
+        {name: Contender(caller(name), check, partial(figures, name)) for name in sets},
+        baseline=BASELINE,
+        clock=WallClock(context.device),
+        warmup=WARMUP,
+        repeats=settings.repeats or REPEATS,
+        work=clip_work(settings.preset, settings.dtype, profile, steps),
+        ceilings=context.ceilings,
+    )
+
+
+def video_io(result: np.ndarray, source: np.ndarray) -> dict[str, float]:
+    """Seconds to decode the source's window from H.264, and to encode the result's. Engines have no part in it."""
+    reads, writes = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(3):
+            path = Path(folder) / f"source{turn}.mp4"
+            with create_video(path, source.shape[2], source.shape[1], FRAME_RATE) as writer:
+                writer.write(source)
+            started = time.perf_counter()
+            with open_video(path) as video:
+                assert len(list(video.frames())) == len(source)
+            reads.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            with create_video(
+                Path(folder) / f"result{turn}.mp4", result.shape[2], result.shape[1], FRAME_RATE
+            ) as writer:
+                writer.write(result)
+            writes.append(time.perf_counter() - started)
+    return {"video_read_s": median(reads), "video_write_s": median(writes)}

@@ -1,0 +1,101 @@
+"""One denoising step on a prepared window: both baselines, torch.compile and every engine format."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.clip import pan_for
+from benchmarks.contenders import BASELINE, contender_names
+from benchmarks.contenders.uncached import UncachedEngines
+from benchmarks.context import Context
+from benchmarks.measure import Contender, compare, measure
+from benchmarks.operators import profile_operators
+from benchmarks.roofline import submodule_work
+from benchmarks.schema import Case
+from benchmarks.timing import step_clock
+from hero_export.verify import THRESHOLDS
+from hero_rt.engines.engine import Engine, EngineSet
+from hero_rt.errors import HeroError
+from hero_rt.flow import optical_flow
+from hero_rt.prepare import prepare_window
+from hero_rt.profile import Profile
+
+WARMUP, REPEATS = 3, 20
+TIMESTEP = 501.0
+
+
+def run(context: Context) -> Iterator[Case]:
+    sets = context.open(contender_names(context.settings, compiled=True))
+    clock = step_clock(context.device)
+    for profile in context.settings.profiles():
+        step = PreparedStep(context, profile)
+        contenders = {}
+        for name, engines in sets.items():
+            call = step.call_of(name, engines)
+            if call is not None:
+                contenders[name] = Contender(call, step.check)
+        case = measure(
+            f"{context.settings.preset} {profile} {context.settings.dtype}",
+            contenders,
+            baseline=BASELINE,
+            clock=clock,
+            warmup=WARMUP,
+            repeats=context.settings.repeats or REPEATS,
+            work=submodule_work(context.settings.preset, context.settings.dtype, "unet_step", profile),
+            ceilings=context.ceilings,
+        )
+        yield case
+        for measurement in case.measurements:
+            if measurement.timing is not None:
+                key = f"{measurement.name} {profile}"
+                context.operators[key] = profile_operators(contenders[measurement.name].call, context.device)
+    for engines in sets.values():
+        engines.close()
+
+
+class PreparedStep:
+    """A window's constants and a noisy sample, from the truth, in the dtype that contenders read."""
+
+    def __init__(self, context: Context, profile: Profile):
+        self.context, self.profile = context, profile
+        source, canvas = pan_for(profile, profile.frames)
+        frames = source.stack()
+        arguments = (profile, canvas, frames, optical_flow(frames))
+        truth = context.truth
+        cached = prepare_window(truth, *arguments).constants
+        self._available = prepare_window(UncachedEngines(truth.model), *arguments).constants | cached
+        generator = torch.Generator().manual_seed(0)
+        step = truth.open("unet_step", profile)
+        self._given = {
+            "sample": torch.randn(step.inputs["sample"].shape, generator=generator).to(context.device),
+            "timestep": torch.tensor([TIMESTEP], device=context.device),
+        }
+        step.bind(cached)
+        self.want = step(**self._given)["noise_pred"]
+
+    def reads(self, *names: str) -> list[Tensor]:
+        """Constants of the truth by name."""
+        return [self._available[name] for name in names]
+
+    def add(self, constants: dict[str, Tensor]) -> None:
+        """More that engines may read."""
+        self._available |= constants
+
+    def bind(self, engine: Engine) -> Callable[[], Tensor]:
+        """The step of an engine whose constants are bound."""
+        constants = {name: spec for name, spec in engine.inputs.items() if name not in self._given}
+        engine.bind({name: self._available[name].to(spec.dtype) for name, spec in constants.items()})
+        return lambda: engine(**self._given)["noise_pred"]
+
+    def call_of(self, name: str, engines: EngineSet) -> Callable[[], Tensor] | None:
+        """None where the engine cannot be opened here, which is reported."""
+        try:
+            return self.bind(engines.open("unet_step", self.profile))
+        except HeroError as error:
+            self.context.skip(f"{name} {self.profile}", str(error))
+            return None
+
+    def check(self, got: Tensor):
+        limit = THRESHOLDS[self.context.settings.dtype].per_output
+        return compare(got, self.want, limit, self.context.truth_name)
