@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
+from hero_rt.engines.manifest import DTYPES
+from hero_rt.errors import UsageError
 from hero_rt.models.config import HeroConfig
 from hero_rt.profile import Profile
 
@@ -34,8 +35,13 @@ class Settings(BaseModel):
 
     @classmethod
     def for_device(cls, device: str, **asked: Any) -> "Settings":
-        """The device's defaults under what was asked for; None asks for nothing."""
-        chosen = DEFAULTS[torch.device(device).type] | {k: v for k, v in asked.items() if v is not None}
+        """The device's defaults under what was asked for; None asks for nothing. Raises UsageError."""
+        kind = device.partition(":")[0]
+        if kind not in DEFAULTS:
+            raise UsageError(f"device {device!r} is not cpu, cuda or cuda:N")
+        if asked.get("dtype") not in (None, *DTYPES):
+            raise UsageError(f"dtype {asked['dtype']!r} is not one of {', '.join(DTYPES)}")
+        chosen = DEFAULTS[kind] | {k: v for k, v in asked.items() if v is not None}
         return cls(device=device, **chosen)
 
     @property

@@ -1,0 +1,90 @@
+"""The order of the GPU's report, its budget, and that every step is a command that exists. Nothing needs a GPU."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from benchmarks import cli, gpu_report
+from benchmarks.gpu_report import STEPS, Step, run_steps
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Commands that would have run; each leaves its file, as a run does."""
+    seen = []
+
+    def record(command, seconds):
+        seen.append((command, seconds))
+        open(command[command.index("--json") + 1], "w").close()
+        return 0
+
+    monkeypatch.setattr(gpu_report, "_run", record)
+    return seen
+
+
+def test_steps_go_from_most_to_least_worth():
+    names = [step.name for step in STEPS]
+    assert len(set(names)) == len(names)
+    assert names[:2] == ["kernels", "unet-step-256"]
+    assert names.index("end-to-end-256") < names.index("unet-step-512")
+    assert names[-1] == "unet-step-256-max-autotune"
+
+
+@pytest.mark.parametrize("step", [pytest.param(step, id=step.name) for step in STEPS])
+def test_every_step_is_a_command_that_the_runner_takes(step, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "benchmarks.runner.run_suites", lambda suites, settings, out, say: asked.append((suites, settings))
+    )
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "run", *step.arguments, "--device", "cuda"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    (((suite,), settings),) = asked
+    assert suite.name == step.arguments[0]
+    assert (settings.preset, settings.dtype) == ("hero-sd15", "fp16")
+    from benchmarks.contenders import contender_names
+
+    assert contender_names(settings, compiled=False)[:2] == ["eager-cached", "eager-uncached"]
+
+
+def test_a_step_whose_file_is_there_is_not_run_again(commands, tmp_path):
+    steps = [Step("one", ("kernels",)), Step("two", ("kernels",))]
+    (tmp_path / "one-gpu.json").write_text("{}")
+    assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 500.0) == []
+    assert [command[command.index("--json") + 1] for command, _ in commands] == [str(tmp_path / "two-gpu.json")]
+    assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 500.0) == []
+    assert len(commands) == 1
+
+
+def test_no_step_starts_when_the_budget_is_spent(commands, tmp_path):
+    left = iter([100.0, 10.0])
+    run_steps([Step("one", ("kernels",)), Step("two", ("kernels",))], tmp_path, "gpu", "cuda", lambda: next(left))
+    assert [seconds for _, seconds in commands] == [100.0]
+
+
+def test_a_step_that_outlasts_the_budget_is_stopped_with_all_that_it_started(tmp_path):
+    mark = tmp_path / "still-running"
+    grandchild = f"import time; time.sleep(3); open({str(mark)!r}, 'w')"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    assert gpu_report._run([sys.executable, "-c", child], 1.0) is None
+    time.sleep(3)
+    assert not mark.exists()
+
+
+def test_a_step_that_fails_is_said_and_the_others_go_on(commands, monkeypatch, tmp_path):
+    codes = iter([3, 0])
+    monkeypatch.setattr(gpu_report, "_run", lambda command, seconds: next(codes))
+    steps = [Step("one", ("kernels",)), Step("two", ("kernels",))]
+    assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 100.0) == ["one ended with exit code 3"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
+def test_without_a_gpu_it_says_what_to_run_instead():
+    command = [sys.executable, "-m", "benchmarks.gpu_report", "--time-budget", "60"]
+    seen = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert seen.returncode == 2
+    assert "no CUDA device here; gpu-report measures GPUs (on a CPU: make bench)" in seen.stderr

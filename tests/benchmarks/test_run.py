@@ -1,0 +1,146 @@
+"""`python -m benchmarks run` as a user types it, on the small model: what is written, and that wrong is not timed."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmarks.context
+from benchmarks import cli
+from benchmarks.contenders.registry import BASELINE, UNCACHED, open_contender
+from benchmarks.schema import read_run
+from hero_rt.engines.eager import EagerEngines
+from hero_rt.errors import EngineError
+from hero_rt.models.hero import HeroModel
+from tests.runtime.recording import RecordingEngines
+
+
+def command(*arguments: object) -> int:
+    """The exit code of `python -m benchmarks`, in this process."""
+    argv, sys.argv = sys.argv, ["benchmarks", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+@pytest.fixture
+def small_ceilings(monkeypatch):
+    """The ceilings' own operands take seconds; what they are is not the subject here."""
+    monkeypatch.setattr("benchmarks.roofline.ceilings.MATMUL_SIZE", {"cpu": 64})
+    monkeypatch.setattr("benchmarks.roofline.ceilings.COPY_BYTES", {"cpu": 1 << 16})
+
+
+STEP = ("run", "unet-step", "--device", "cpu", "--size", "64x64", "--guidance", "on", "--repeats", 1)
+
+
+def test_a_wrong_engine_prints_no_time_and_the_run_fails(small_ceilings, monkeypatch, tmp_path, capsys):
+    def with_another_model(settings, name, model):
+        if name == "onnxruntime":
+            return EagerEngines(HeroModel.random(settings.config, seed=1))
+        if name == "aoti":
+            raise EngineError("no compiler")
+        return open_contender(settings, name, model)
+
+    monkeypatch.setattr(benchmarks.context, "open_contender", with_another_model)
+    out = tmp_path / "out.json"
+    assert command(*STEP, "--only", "onnxruntime", "--only", "aoti", "--json", out) == 3
+    printed = capsys.readouterr()
+    lines = {line.split()[4]: line for line in printed.out.splitlines() if line.startswith("unet-step")}
+    assert re.search(r" ms ±.* of limit .*x eager-cached .* match", lines[BASELINE])
+    assert "MISMATCH" in lines["onnxruntime"]
+    assert " ms " not in lines["onnxruntime"]
+    assert "onnxruntime differs from the reference and was not timed" in printed.err
+
+    assert "aoti: not available here: no compiler" in printed.out
+
+    run = read_run(out)
+    assert [missing.name for missing in run.suites[0].unavailable] == ["aoti"]
+    case = run.suites[0].cases[0]
+    assert case.find("onnxruntime").timing is None
+    assert case.find("onnxruntime").verification.relative_l2 > 0.1
+    for name in (BASELINE, UNCACHED):  # two computations of the same step, both against FP64
+        assert case.find(name).verification.against == "eager float64"
+        assert 0 < case.find(name).verification.relative_l2 < 1e-5
+        assert case.find(name).timing.repeats == 1
+    assert case.work.flops > 1e9
+    assert run.environment.commit
+    assert run.environment.versions["torch"]
+    rows = run.suites[0].operators[f"{BASELINE} 64x64x16-cfg"]
+    assert any("conv" in row.operator for row in rows)
+    assert sum(row.share for row in rows) <= 1.001
+
+
+def test_the_uncached_baseline_recomputes_what_the_cached_one_binds(tiny):
+    from benchmarks.clip import pan_for
+    from benchmarks.clip_run import run_clip
+    from benchmarks.contenders.uncached import UncachedEngines
+    from hero_rt.profile import Profile
+
+    profile = Profile(64, 64, 16)
+    clip, canvas = pan_for(profile, 16)
+    cached, uncached = RecordingEngines(EagerEngines(tiny)), UncachedEngines(tiny)
+    flow = tiny["flow_encoder"]
+    calls = []
+    hook = flow.register_forward_hook(lambda *_: calls.append("flow"))
+    other = tiny["refnet"].register_forward_hook(lambda *_: calls.append("refnet"))
+    first = run_clip(cached, clip.stack(), canvas, profile, 3)
+    assert sorted(calls) == ["flow", "refnet"]
+    calls.clear()
+    second = run_clip(uncached, clip.stack(), canvas, profile, 3)
+    hook.remove()
+    other.remove()
+    assert sorted(calls) == ["flow"] * 3 + ["refnet"] * 3
+    assert (first.latents - second.latents).norm() < 1e-5 * first.latents.norm()
+    assert first.prepare > 0
+    assert first.denoise > 0
+    assert first.decode > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(("run", "nothing"), "unknown suite 'nothing'; known: kernels, unet-step", id="suite"),
+        pytest.param(("run", "unet-step", "--size", "64"), "--size '64' is not WIDTHxHEIGHT", id="size"),
+        pytest.param(("run", "unet-step", "--guidance", "maybe"), "guidance 'maybe' is not one of", id="guidance"),
+        pytest.param(
+            ("run", "unet-step", "--only", "magic", "--device", "cpu"), "unknown contender 'magic'", id="contender"
+        ),
+        pytest.param(("run", "unet-step", "--device", "gpu"), "device 'gpu' is not cpu, cuda", id="device"),
+        pytest.param(("run", "unet-step", "--preset", "big", "--device", "cpu"), "unknown preset 'big'", id="preset"),
+        pytest.param(("compare", "a.json", "b.json"), "a.json does not exist", id="compare"),
+        pytest.param(
+            ("run", "unet-step", "--dtype", "int4", "--device", "cpu"),
+            "dtype 'int4' is not one of fp32, fp16",
+            id="dtype",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(small_ceilings, arguments, says, capsys):
+    assert command(*arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_help_and_list_name_every_command_and_suite(capsys):
+    assert command("--help") == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("run", "list", "compare", "report"))
+    assert command("list") == 0
+    listed = capsys.readouterr().out
+    assert re.findall(r"^([a-z-]+)  ", listed, re.M) == [
+        "kernels", "unet-step", "end-to-end", "caching", "long-video", "cold-start"
+    ]  # fmt: skip
+
+
+def test_runs_without_a_gpu_say_so(tmp_path, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("says what happens where there is no GPU")
+    assert command("run", "kernels", "--device", "cuda", "--json", tmp_path / "out.json") == 2
+    assert "no CUDA device here" in capsys.readouterr().err
+    assert list(Path(tmp_path).iterdir()) == []

@@ -1,0 +1,93 @@
+"""Turns, medians and quartiles on a clock that is told what to say. Nothing is timed."""
+
+import pytest
+import torch
+
+from benchmarks.measure import Contender, compare, compare_frames, measure, psnr_of
+from benchmarks.schema import Verification
+from benchmarks.timing import interleave, summarise
+
+
+class FakeClock:
+    """Calls what it is given, and answers from a list a name."""
+
+    def __init__(self, seconds: dict[str, list[float]]):
+        self.seconds = {name: iter(values) for name, values in seconds.items()}
+        self.order: list[str] = []
+
+    def __call__(self, call) -> float:
+        name = call()
+        self.order.append(name)
+        return next(self.seconds[name])
+
+
+def test_contenders_take_turns_and_the_warm_up_is_not_recorded():
+    clock = FakeClock({"a": [100.0, 1.0, 2.0, 3.0], "b": [100.0, 4.0, 6.0, 5.0]})
+    timings = interleave({"a": lambda: "a", "b": lambda: "b"}, clock, warmup=1, repeats=3)
+    assert clock.order == ["a", "b"] * 4
+    assert timings["a"].samples == [1.0, 2.0, 3.0]
+    assert (timings["a"].median, timings["b"].median) == (2.0, 5.0)
+    assert (timings["b"].warmup, timings["b"].repeats) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("samples", "quartiles"),
+    [
+        pytest.param([7.0], (7.0, 7.0, 7.0), id="one"),
+        pytest.param([4.0, 2.0], (2.5, 3.0, 3.5), id="two"),
+        pytest.param([5.0, 1.0, 4.0, 2.0, 3.0], (2.0, 3.0, 4.0), id="five"),
+    ],
+)
+def test_quartiles(samples, quartiles):
+    timing = summarise(samples, warmup=0)
+    assert (timing.lower_quartile, timing.median, timing.upper_quartile) == quartiles
+    assert timing.iqr == quartiles[2] - quartiles[0]
+
+
+def judged(passed: bool) -> Verification:
+    return Verification(against="truth", relative_l2=0.0 if passed else 0.5, limit=0.1, passed=passed)
+
+
+def test_what_does_not_match_is_not_even_called_on_the_clock():
+    clock = FakeClock({"a": [2.0], "b": [1.0]})
+    contenders = {
+        "a": Contender(lambda: "a", lambda _: judged(True)),
+        "wrong": Contender(lambda: "wrong", lambda _: judged(False), lambda: {"fast": 1.0}),
+        "b": Contender(lambda: "b", lambda _: judged(True)),
+    }
+    case = measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
+    assert clock.order == ["a", "b"]
+    a, wrong, b = case.measurements
+    assert (a.ratio, b.ratio) == (1.0, 2.0)
+    assert wrong.timing is None
+    assert wrong.ratio is None
+    assert wrong.figures == {}
+
+
+def test_without_a_baseline_that_matches_there_are_no_ratios():
+    contenders = {
+        "a": Contender(lambda: "a", lambda _: judged(False)),
+        "b": Contender(lambda: "b", lambda _: judged(True)),
+    }
+    case = measure("case", contenders, baseline="a", clock=FakeClock({"b": [1.0]}), warmup=0, repeats=1)
+    assert [m.ratio for m in case.measurements] == [None, None]
+    assert case.measurements[1].timing is not None
+
+
+def test_outputs_are_compared_by_relative_l2_and_nan_never_passes():
+    want = torch.tensor([3.0, 4.0])
+    assert compare(torch.tensor([3.0, 4.5]), want, 0.11, "truth").relative_l2 == pytest.approx(0.1)
+    assert compare(torch.tensor([3.0, 4.5]), want, 0.11, "truth").passed
+    assert not compare(torch.tensor([3.0, 4.5]), want, 0.09, "truth").passed
+    assert not compare(torch.tensor([float("nan"), 4.0]), want, 1e9, "truth").passed
+
+
+def test_frames_are_held_to_a_psnr():
+    want = torch.full((2, 4, 4, 3), 100, dtype=torch.uint8).numpy()
+    got = want.copy()
+    got[0] += 10  # mean squared error 50: 31.14 dB
+    assert psnr_of(got, want) == pytest.approx(31.14, abs=0.01)
+    assert compare_frames(got, want, 31.0, "truth").passed
+    refused = compare_frames(got, want, 31.3, "truth")
+    assert not refused.passed
+    assert refused.relative_l2 > refused.limit  # the same verdict, said as an error
