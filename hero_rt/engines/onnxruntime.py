@@ -58,7 +58,7 @@ class OnnxRuntimeEngine:
         self.inputs, self.outputs, self._device = inputs, outputs, device
         options = {"device_id": device.index or 0} if device.type == "cuda" else {}
         try:
-            self._session = ort.InferenceSession(path, providers=[(provider, options)])
+            self._session = ort.InferenceSession(path, _session_options(ort), providers=[(provider, options)])
         except (
             ort.capi.onnxruntime_pybind11_state.Fail,
             ort.capi.onnxruntime_pybind11_state.InvalidGraph,
@@ -98,6 +98,13 @@ class OnnxRuntimeEngine:
         if tensor.device.type != self._device.type:
             raise EngineError(f"{self.name}: input {name!r} is on {tensor.device}, the engine runs on {self._device}")
         self._binding.bind_input(name, *_address(tensor))
+
+
+def _session_options(ort):
+    """As many threads as PyTorch uses: what limits one (OMP_NUM_THREADS, torch.set_num_threads) limits both."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return options
 
 
 def _address(tensor: Tensor) -> tuple[str, int, object, tuple[int, ...], int]:

@@ -1,0 +1,129 @@
+"""docs/performance.md is what the committed results and notes make of it, and says what nobody measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report.builds import build_section
+from benchmarks.report.document import IMAGES, NOTES, PAGE, page, read_runs, write_report
+from benchmarks.report.plots import plots_of
+from benchmarks.report.tables import suite_table, target_table
+from benchmarks.schema import Case, Measurement, SuiteResult, Unavailable, Verification, write_run
+from benchmarks.targets import TARGETS
+from benchmarks.timing import summarise
+from tests.benchmarks.test_compare import run_with
+
+ROOT = Path(__file__).parents[2]
+RESULTS, DOCS = ROOT / "benchmarks/results", ROOT / "docs"
+
+
+def test_the_committed_page_is_what_the_committed_results_make():
+    runs = read_runs(RESULTS)
+    assert runs, "no benchmark result is committed"
+    remade = page(runs, RESULTS, (DOCS / NOTES).read_text())
+    assert remade == (DOCS / PAGE).read_text(), "stale: run python -m benchmarks report"
+    pictures = {name for file, run in runs.items() for name, _ in plots_of(Path(file).stem, run)}
+    assert pictures == {path.name for path in (DOCS / IMAGES).glob("*.png")}
+
+
+def measured(name: str, samples: list[float], **figures: float) -> Measurement:
+    return Measurement(
+        name=name,
+        verification=Verification(against="truth", relative_l2=1e-6, limit=1e-4, passed=True),
+        timing=summarise(samples, warmup=1),
+        ratio=2.0,
+        share_of_limit=0.5,
+        figures=figures,
+    )
+
+
+def test_a_table_holds_every_contender_and_no_time_for_a_mismatch():
+    wrong = Measurement(
+        name="wrong", verification=Verification(against="truth", relative_l2=0.5, limit=1e-4, passed=False), timing=None
+    )
+    case = Case(
+        name="case",
+        baseline="a",
+        measurements=[measured("a", [0.25, 0.75], peak_bytes=3 * 2**20, prepare_s=2.0), wrong],
+    )
+    result = SuiteResult(
+        suite="s", seconds=1, cases=[case], unavailable=[Unavailable(name="aoti", reason="no compiler")]
+    )
+    text = list(suite_table(result))
+    assert (
+        text[0]
+        == "| case | contender | median ms | IQR ms | vs baseline | of limit | relative L2 | peak MiB | prepare ms |"
+    )
+    assert text[2] == "| case | a | 500 | 250 | 2.00x | 0.50 | 1e-06 | 3 | 2,000 |"
+    assert text[3] == "| case | wrong | **mismatch** |  |  |  | 5e-01 |  |  |"
+    assert "- aoti: no compiler" in text
+
+
+def test_targets_of_a_gpu_are_not_yet_measured_until_a_run_says_otherwise():
+    text = "\n".join(target_table([]))
+    assert text.count("**not yet measured on a GPU**") == sum(target.on != "CPU" for target in TARGETS) == 8
+    run = run_with({"eager-cached": [0.05], "compile": [0.03], "aoti": [0.016]})
+    run.environment.gpu = "NVIDIA H100 80GB HBM3"
+    run.suites[0].cases[0].name = "hero-sd15 256x256x16-cfg fp16"
+    text = "\n".join(target_table([run]))
+    assert "≤ 16.6 ms | 16.0 ms (aoti): met | NVIDIA H100 80GB HBM3" in text
+    assert "≥ 2.50x | 3.12x (aoti): met" in text
+    assert "≥ 1.20x | 1.88x (aoti): met" in text
+    assert text.count("**not yet measured on a GPU**") == 5
+    run.suites[0].cases[0].measurements[2].timing = summarise([0.02], 0)
+    assert "20.0 ms (aoti): **missed**" in "\n".join(target_table([run]))
+
+
+def test_a_build_report_becomes_a_table():
+    report = {
+        "model": "hero-sd15", "format": "tensorrt-rtx", "dtype": "fp16",
+        "machine": {"processor": "x86_64", "cores": 2}, "versions": {"torch": "2.13.0"},
+        "engines": [{"engine": "unet_step 256x256x16", "nodes": 2175, "engine_bytes": 2**21, "weights_bytes": 2**30, "seconds": 56.4, "peak_memory_bytes": 3 * 2**30}],
+    }  # fmt: skip
+    lines = list(build_section("plans.json", report))
+    assert lines[0] == "### hero-sd15: tensorrt-rtx, fp16"
+    assert lines[4] == "| engine | nodes | engine MiB | weights MiB | seconds | peak GiB |"
+    assert lines[6] == "| `unet_step 256x256x16` | 2,175 | 2.0 | 1,024 | 56 | 3.0 |"
+
+
+def test_the_page_and_its_plots_are_written_with_the_notes(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.report.document.work_table", lambda: iter(()))
+    run = run_with({})
+    run.suites[0].cases[0] = Case(
+        name="step",
+        baseline="eager-cached",
+        limit=0.1,
+        measurements=[measured("eager-cached", [0.3, 0.5]), measured("aoti", [0.2])],
+    )
+    lengths = [
+        Case(
+            name=f"hero {mode} {n} frames",
+            baseline="eager-cached",
+            measurements=[measured("eager-cached", [n / 16], peak_bytes=1e8)],
+        )
+        for mode in ("stream", "joint")
+        for n in (16, 64)
+    ]
+    run.suites.append(SuiteResult(suite="long-video", seconds=1, cases=lengths))
+    results, docs = tmp_path / "results", tmp_path / "docs"
+    write_run(results / "cpu.json", run)
+    docs.mkdir()
+    (docs / NOTES).write_text("## Notes\n\nWhat was learned.\n")
+    write_report(results, docs)
+    text = (docs / PAGE).read_text()
+    assert text.endswith("## Notes\n\nWhat was learned.\n")
+    assert "Nothing on this page was measured on a GPU: **not yet measured on a GPU**" in text
+    for name in ("cpu-step-time.png", "cpu-share-of-limit.png", "cpu-frames.png"):
+        assert f"({IMAGES}/{name})" in text
+        assert (docs / IMAGES / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_result_that_does_not_validate_is_named(tmp_path):
+    from hero_rt.errors import UsageError
+
+    (tmp_path / "bad.json").write_text(json.dumps({"suites": [], "schema_version": 1}))
+    with pytest.raises(
+        UsageError, match=r"bad\.json is not the result of a benchmark run \(environment: Field required\)"
+    ):
+        read_runs(tmp_path)
