@@ -36,6 +36,9 @@ def run(
         list[str] | None,
         typer.Option(help="Contenders beside the two baselines (aoti, compile-max-autotune, ...); repeatable."),
     ] = None,
+    clock: Annotated[
+        str, typer.Option(help="wall, or cpu-time of the process: for one thread on a CPU that others use too.")
+    ] = "wall",
     tune: Annotated[bool, typer.Option(help="kernels: time every configuration of the fused kernel too.")] = False,
     cache: Annotated[Path, typer.Option(help="Where built engines are kept between runs.")] = Path("build/benchmarks"),
 ) -> None:
@@ -58,6 +61,7 @@ def run(
         frames=frames,
         repeats=repeats,
         only=only,
+        clock=clock,
         tune=tune,
         cache=cache,
     )

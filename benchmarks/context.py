@@ -9,6 +9,7 @@ import torch
 from benchmarks.contenders import open_contender
 from benchmarks.schema import Ceilings, OperatorTime, Unavailable
 from benchmarks.settings import Settings
+from benchmarks.timing import Clock, HostClock, step_clock
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.manifest import DTYPES
@@ -29,6 +30,16 @@ class Context:
     @property
     def device(self) -> torch.device:
         return torch.device(self.settings.device)
+
+    @property
+    def step_clock(self) -> Clock:
+        """For single kernels and steps."""
+        return step_clock(self.device, self.settings.clock)
+
+    @property
+    def host_clock(self) -> Clock:
+        """For whole clips."""
+        return HostClock(self.device, self.settings.clock)
 
     @functools.cached_property
     def model(self) -> HeroModel:

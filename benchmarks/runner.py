@@ -24,7 +24,7 @@ def run_suites(suites: Sequence[Suite], settings: Settings, out: Path | None, sa
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"no CUDA device here for --device {settings.device}; run with --device cpu")
     environment = read_environment(device)
-    ceilings = measure_ceilings(device, settings.dtype)
+    ceilings = measure_ceilings(device, settings.dtype, settings.clock)
     say(
         f"{environment.gpu or environment.processor}: {ceilings.flops_per_s / 1e12:.3g} TFLOP/s {ceilings.dtype}, "
         f"{ceilings.bytes_per_s / 1e9:.4g} GB/s copied"

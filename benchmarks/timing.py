@@ -3,26 +3,22 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from benchmarks.schema import Timing
 
 CALL = Callable[[], Any]
+Reading = Literal["wall", "cpu-time"]
+# the process's CPU time is what one thread takes where others use the machine too
+READINGS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu-time": time.process_time}
 
 
 class Clock(Protocol):
     """Times one call, in seconds."""
 
     def __call__(self, call: CALL) -> float: ...
-
-
-def cpu_clock(call: CALL) -> float:
-    """Wall time of a call that has finished when it returns."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 class CudaClock:
@@ -42,18 +38,18 @@ class CudaClock:
         return begin.elapsed_time(end) / 1e3
 
 
-class WallClock:
-    """Wall time of work that host and device share, with the device idle before and after."""
+class HostClock:
+    """Time of work that host and device share, with the device idle before and after."""
 
-    def __init__(self, device: torch.device):
-        self._device = device
+    def __init__(self, device: torch.device, reading: Reading = "wall"):
+        self._device, self._now = device, READINGS[reading]
 
     def __call__(self, call: CALL) -> float:
         synchronize(self._device)
-        started = time.perf_counter()
+        started = self._now()
         call()
         synchronize(self._device)
-        return time.perf_counter() - started
+        return self._now() - started
 
 
 def synchronize(device: torch.device) -> None:
@@ -61,9 +57,9 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def step_clock(device: torch.device) -> Clock:
+def step_clock(device: torch.device, reading: Reading = "wall") -> Clock:
     """For single kernels and steps."""
-    return CudaClock(device) if device.type == "cuda" else cpu_clock
+    return CudaClock(device) if device.type == "cuda" else HostClock(device, reading)
 
 
 def interleave(calls: Mapping[str, CALL], clock: Clock, warmup: int, repeats: int) -> dict[str, Timing]:

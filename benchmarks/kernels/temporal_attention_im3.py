@@ -15,7 +15,7 @@ from benchmarks.context import Context
 from benchmarks.measure import Contender, measure
 from benchmarks.schema import Case, Verification, Work
 from benchmarks.settings import Settings
-from benchmarks.timing import Clock, step_clock
+from benchmarks.timing import Clock
 from hero_kernels.temporal_attention_im3.op import composed
 from hero_kernels.temporal_attention_im3.op import temporal_attention_im3 as operator
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
@@ -62,7 +62,7 @@ def levels(settings: Settings) -> list[Operands]:
 
 
 def run(context: Context) -> Iterator[Case]:
-    clock, repeats = step_clock(context.device), context.settings.repeats or REPEATS
+    clock, repeats = context.step_clock, context.settings.repeats or REPEATS
     on_gpu = context.device.type == "cuda"
     for operands in levels(context.settings):
         q, k, v, alpha = operands.make(context.device)

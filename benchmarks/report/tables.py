@@ -74,6 +74,9 @@ def machine_lines(run: Run) -> Iterator[str]:
         f"Commit {e.commit[:10]}{', with changes' if e.dirty else ''}, {e.date[:10]}."
     )
     yield ""
+    if run.settings.get("clock") == "cpu-time":
+        yield "Times are the process's CPU time on one thread: the machine was not quiet. Not wall time."
+        yield ""
     yield (
         f"Ceilings measured first: {c.flops_per_s / 1e12:.3g} TFLOP/s ({c.dtype} product of "
         f"{c.matmul_size}x{c.matmul_size} matrices), {c.bytes_per_s / 1e9:.4g} GB/s (copy of {c.copy_bytes >> 20} MiB)."

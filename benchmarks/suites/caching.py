@@ -15,7 +15,6 @@ from benchmarks.measure import Contender, measure
 from benchmarks.roofline import submodule_work
 from benchmarks.schema import Case
 from benchmarks.suites.unet_step import REPEATS, WARMUP, PreparedStep
-from benchmarks.timing import step_clock
 from hero_rt.engines.eager import EagerEngine
 from hero_rt.engines.engine import Engine
 
@@ -41,7 +40,7 @@ def run(context: Context) -> Iterator[Case]:
             f"{settings.preset} {profile} {settings.dtype}",
             contenders,
             baseline=BASELINE,
-            clock=step_clock(context.device),
+            clock=context.step_clock,
             warmup=WARMUP,
             repeats=settings.repeats or REPEATS,
             work=submodule_work(settings.preset, settings.dtype, "unet_step", profile),

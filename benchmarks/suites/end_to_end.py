@@ -1,7 +1,6 @@
 """A window of frames to frames: prepare, denoise and decode apart, video I/O apart, memory apart."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from benchmarks.fresh_process import ClipJob, run_in_fresh_process
 from benchmarks.measure import Contender, compare, measure, psnr_of
 from benchmarks.roofline import clip_work
 from benchmarks.schema import Case, Verification
-from benchmarks.timing import WallClock
+from benchmarks.timing import READINGS
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import HeroError
@@ -71,7 +70,7 @@ def measure_clip(
     clip, canvas = pan_for(profile, profile.frames)
     source = clip.stack()
     want = run_clip(context.truth, source, canvas, profile, steps)
-    thresholds = THRESHOLDS[settings.dtype]
+    thresholds, now = THRESHOLDS[settings.dtype], READINGS[settings.clock]
 
     def check(got: ClipRun) -> Verification:
         seen = compare(got.latents, want.latents, thresholds.latents, context.truth_name)
@@ -83,7 +82,7 @@ def measure_clip(
 
     def caller(name: str) -> Callable[[], ClipRun]:
         def call() -> ClipRun:
-            runs[name].append(run_clip(sets[name], source, canvas, profile, steps))
+            runs[name].append(run_clip(sets[name], source, canvas, profile, steps, now))
             return runs[name][-1]
 
         return call
@@ -95,12 +94,12 @@ def measure_clip(
         }
         return phases | memory[name] | video
 
-    video = video_io(want.frames, source)
+    video = video_io(want.frames, source, now)
     return measure(
         f"{settings.preset} {profile} {settings.dtype} {steps} steps",
         {name: Contender(caller(name), check, partial(figures, name)) for name in sets},
         baseline=BASELINE,
-        clock=WallClock(context.device),
+        clock=context.host_clock,
         warmup=WARMUP,
         repeats=settings.repeats or REPEATS,
         work=clip_work(settings.preset, settings.dtype, profile, steps),
@@ -108,7 +107,7 @@ def measure_clip(
     )
 
 
-def video_io(result: np.ndarray, source: np.ndarray) -> dict[str, float]:
+def video_io(result: np.ndarray, source: np.ndarray, now: Callable[[], float]) -> dict[str, float]:
     """Seconds to decode the source's window from H.264, and to encode the result's. Engines have no part in it."""
     reads, writes = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -116,14 +115,14 @@ def video_io(result: np.ndarray, source: np.ndarray) -> dict[str, float]:
             path = Path(folder) / f"source{turn}.mp4"
             with create_video(path, source.shape[2], source.shape[1], FRAME_RATE) as writer:
                 writer.write(source)
-            started = time.perf_counter()
+            started = now()
             with open_video(path) as video:
                 assert len(list(video.frames())) == len(source)
-            reads.append(time.perf_counter() - started)
-            started = time.perf_counter()
+            reads.append(now() - started)
+            started = now()
             with create_video(
                 Path(folder) / f"result{turn}.mp4", result.shape[2], result.shape[1], FRAME_RATE
             ) as writer:
                 writer.write(result)
-            writes.append(time.perf_counter() - started)
+            writes.append(now() - started)
     return {"video_read_s": median(reads), "video_write_s": median(writes)}

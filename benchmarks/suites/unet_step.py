@@ -13,7 +13,6 @@ from benchmarks.measure import Contender, compare, measure
 from benchmarks.operators import profile_operators
 from benchmarks.roofline import submodule_work
 from benchmarks.schema import Case
-from benchmarks.timing import step_clock
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import Engine, EngineSet
 from hero_rt.errors import HeroError
@@ -27,7 +26,7 @@ TIMESTEP = 501.0
 
 def run(context: Context) -> Iterator[Case]:
     sets = context.open(contender_names(context.settings, compiled=True))
-    clock = step_clock(context.device)
+    clock = context.step_clock
     for profile in context.settings.profiles():
         step = PreparedStep(context, profile)
         contenders = {}
