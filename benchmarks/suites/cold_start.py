@@ -1,8 +1,7 @@
 """From a fresh process to the first finished window, as a user's first clip meets it: nothing is warm."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -15,9 +14,7 @@ from benchmarks.fresh_process import ClipJob, ClipOutcome, run_in_fresh_process
 from benchmarks.measure import Contender, compare_frames, measure
 from benchmarks.schema import Case, Verification
 from hero_export.verify import THRESHOLDS
-from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import HeroError
-from hero_rt.profile import Profile
 
 STEPS = 4  # few: what is cold is paid once, steps are the other suites' subject
 REPEATS = 3
@@ -32,7 +29,7 @@ def run(context: Context) -> Iterator[Case]:
         contenders = {}
         for name, engines in sets.items():
             try:
-                folder = _folder(engines, profile, settings.profiles())
+                folder = engines.complete(profile) if isinstance(engines, BuiltEngines) else None
             except HeroError as error:
                 context.skip(f"{name} {profile}", str(error))
                 continue
@@ -47,13 +44,6 @@ def run(context: Context) -> Iterator[Case]:
             warmup=0,
             repeats=settings.repeats or REPEATS,
         )
-
-
-def _folder(engines: EngineSet, profile: Profile, profiles: Sequence[Profile]) -> Path | None:
-    """Of whole engines at this canvas; None for what has no folder."""
-    if not isinstance(engines, BuiltEngines):
-        return None
-    return engines.complete([other for other in profiles if engines.folder(other) == engines.folder(profile)])
 
 
 def _check(context: Context, want: np.ndarray, got: ClipOutcome) -> Verification:

@@ -13,7 +13,6 @@ from benchmarks.schema import read_run
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.models.hero import HeroModel
-from tests.runtime.recording import RecordingEngines
 
 
 def command(*arguments: object) -> int:
@@ -73,32 +72,6 @@ def test_a_wrong_engine_prints_no_time_and_the_run_fails(small_ceilings, monkeyp
     rows = run.suites[0].operators[f"{BASELINE} 64x64x16-cfg"]
     assert any("conv" in row.operator for row in rows)
     assert sum(row.share for row in rows) <= 1.001
-
-
-def test_the_uncached_baseline_recomputes_what_the_cached_one_binds(tiny):
-    from benchmarks.clip import pan_for
-    from benchmarks.clip_run import run_clip
-    from benchmarks.contenders.uncached import UncachedEngines
-    from hero_rt.profile import Profile
-
-    profile = Profile(64, 64, 16)
-    clip, canvas = pan_for(profile, 16)
-    cached, uncached = RecordingEngines(EagerEngines(tiny)), UncachedEngines(tiny)
-    flow = tiny["flow_encoder"]
-    calls = []
-    hook = flow.register_forward_hook(lambda *_: calls.append("flow"))
-    other = tiny["refnet"].register_forward_hook(lambda *_: calls.append("refnet"))
-    first = run_clip(cached, clip.stack(), canvas, profile, 3)
-    assert sorted(calls) == ["flow", "refnet"]
-    calls.clear()
-    second = run_clip(uncached, clip.stack(), canvas, profile, 3)
-    hook.remove()
-    other.remove()
-    assert sorted(calls) == ["flow"] * 3 + ["refnet"] * 3
-    assert (first.latents - second.latents).norm() < 1e-5 * first.latents.norm()
-    assert first.prepare > 0
-    assert first.denoise > 0
-    assert first.decode > 0
 
 
 @pytest.mark.parametrize(

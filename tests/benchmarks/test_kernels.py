@@ -1,0 +1,49 @@
+"""What the suite `kernels` measures, and how it judges. Nothing is timed here."""
+
+import torch
+
+from benchmarks.kernels.temporal_attention_im3 import Operands, checker, levels, same, with_bandwidth
+from benchmarks.schema import Case, Measurement, Verification
+from benchmarks.settings import Settings
+from benchmarks.timing import summarise
+from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
+
+
+def test_operands_are_the_presets_levels_at_both_sizes():
+    shapes = {operands.name: operands.shape for operands in levels(Settings.for_device("cuda"))}
+    assert len(shapes) == 16
+    assert shapes["256x256x16 L0 C320 fp16"] == (1, 16, 1024, 320)
+    assert shapes["512x512x16-cfg L0 C320 fp16"] == (2, 16, 4096, 320)
+    assert {shape for name, shape in shapes.items() if name.startswith("256x256x16-cfg")} == {
+        (2, 16, 1024, 320), (2, 16, 256, 640), (2, 16, 64, 1280), (2, 16, 16, 1280)
+    }  # fmt: skip
+
+
+def test_one_wrong_token_is_a_mismatch_and_rounding_is_none():
+    operands = Operands("case", (1, 8, 6, 16), 2, "fp16")
+    q, k, v, alpha = operands.make(torch.device("cpu"))
+    want = reference(q, k, v, alpha, 2)
+    check = checker(operands, want, v)
+    assert check(want.half()).passed
+    assert not check(torch.full_like(want, float("nan"))).passed
+    wrong = want.clone()
+    wrong[0, 3, 2, 1] += 0.1
+    assert not check(wrong).passed
+    assert same(v.clone(), v).passed
+    assert not same(v + 1, v).passed
+
+
+def test_bandwidth_counts_q_k_v_read_and_o_written_and_is_held_against_a_copy():
+    operands = Operands("case", (2, 16, 1024, 320), 8, "fp16")
+    assert operands.work.bytes == 4 * 2 * 16 * 1024 * 320 * 2
+    assert operands.work.flops == 2 * 2 * (2 * 1024 * 8) * 16 * 16 * 40  # two products of F x F x d a head and token
+    passed = Verification(against="truth", relative_l2=0, limit=1, passed=True)
+    measurements = [
+        Measurement(name=name, verification=passed, timing=summarise([seconds], 0))
+        for name, seconds in (("fused", 2e-3), ("copy", 1e-3))
+    ]
+    fused, copy = with_bandwidth(
+        Case(name="c", baseline="eager", work=operands.work, measurements=measurements)
+    ).measurements
+    assert fused.figures == {"bytes_per_s": operands.work.bytes / 2e-3, "share_of_copy": 0.5}
+    assert copy.figures["share_of_copy"] == 1.0
