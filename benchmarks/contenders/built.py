@@ -38,11 +38,15 @@ class BuiltEngines:
     """
 
     def __init__(self, settings: Settings, name: str):
-        format = name.removesuffix(AUTOTUNED)
-        check_available(settings, format)
+        self.format = name.removesuffix(AUTOTUNED)
+        check_available(settings, self.format)
         self._run = settings
         self._build = BuildSettings(
-            Checkpoint("random", settings.preset), format, settings.dtype, settings.device, name.endswith(AUTOTUNED)
+            Checkpoint("random", settings.preset),
+            self.format,
+            settings.dtype,
+            settings.device,
+            name.endswith(AUTOTUNED),
         )
         self.config, self.dtype = settings.config, DTYPES[settings.dtype]
         self.device = torch.device(settings.device)
@@ -60,6 +64,14 @@ class BuiltEngines:
         jobs = max(1, min(len(SUBMODULES), (os.cpu_count() or 1) // _CORES_A_BUILD))
         build_engines(self._build, folder, [*{profile, *same}], jobs=jobs)
         return folder
+
+    def path(self, submodule: str, profile: Profile) -> Path:
+        """Of one engine's file."""
+        opened = self._opened(profile)
+        record = opened.manifest.find(submodule, profile)
+        if record is None:
+            raise EngineError(f"{opened.folder} has no {submodule} engine for {profile}")
+        return opened.folder / record.file
 
     def stored_bytes(self, profile: Profile) -> int:
         """Of the files that the six engines of one profile read, shared ones once."""

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from benchmarks.clip import pan_for
 from benchmarks.contenders import BASELINE, contender_names
+from benchmarks.contenders.built import BuiltEngines
 from benchmarks.contenders.uncached import UncachedEngines
 from benchmarks.context import Context
 from benchmarks.measure import Contender, compare, measure
-from benchmarks.operators import profile_operators
+from benchmarks.operators import profile_onnx, profile_operators
 from benchmarks.roofline import submodule_work
 from benchmarks.schema import Case
 from hero_export.verify import THRESHOLDS
@@ -26,7 +27,7 @@ TIMESTEP = 501.0
 
 def run(context: Context) -> Iterator[Case]:
     sets = context.open(contender_names(context.settings, compiled=True))
-    clock = context.step_clock
+    clock, on_gpu = context.step_clock, context.device.type == "cuda"
     for profile in context.settings.profiles():
         step = PreparedStep(context, profile)
         contenders = {}
@@ -48,7 +49,11 @@ def run(context: Context) -> Iterator[Case]:
         for measurement in case.measurements:
             if measurement.timing is not None:
                 key = f"{measurement.name} {profile}"
-                context.operators[key] = profile_operators(contenders[measurement.name].call, context.device)
+                engines = sets[measurement.name]
+                if isinstance(engines, BuiltEngines) and engines.format == "onnxruntime" and not on_gpu:
+                    context.operators[key] = profile_onnx(engines.path("unet_step", profile))
+                else:
+                    context.operators[key] = profile_operators(contenders[measurement.name].call, context.device)
     for engines in sets.values():
         engines.close()
 
