@@ -94,7 +94,7 @@ def _runs(runs: Mapping[str, Run]) -> Iterator[str]:
                 yield f"![{shows}]({IMAGES}/{image})"
                 yield ""
             if result.operators:
-                yield "Where the time of a step goes, by operator:"
+                yield "Where the time of a step goes, by operator (what the profiler cannot see into is left out):"
                 yield ""
                 for contender, rows in result.operators.items():
                     if rows:

@@ -35,6 +35,8 @@ def draw_plots(stem: str, run: Run, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     step, long_video = run.find("unet-step"), run.find("long-video")
     machine = run.environment.gpu or run.environment.processor
+    if run.settings.get("clock") == "cpu-time":
+        machine += ", CPU time of one thread"
     if step is not None:
         _draw_steps(step.cases, machine, folder / f"{stem}-step-time.png")
         _draw_shares(step.cases, machine, folder / f"{stem}-share-of-limit.png")
@@ -56,9 +58,9 @@ def _draw_steps(cases: Sequence[Case], machine: str, path: Path) -> None:
         axis.bar_label(bars, [f" {m.ratio:.2f}x" if m.ratio else "" for m in timed], padding=4)
         if case.limit:
             axis.axvline(case.limit * 1e3, color="black", linestyle="--", linewidth=1)
-            axis.text(case.limit * 1e3, len(names) - 0.45, " limit", fontsize=8)
+            axis.text(case.limit * 1e3, -0.42, " limit", fontsize=8, va="bottom")
         axis.set_xlim(0, max(medians) * 1.25)
-        axis.invert_yaxis()
+        axis.set_ylim(len(names) - 0.5, -0.75)
         axis.set_title(case.name, fontsize=10)
         axis.set_xlabel("ms a step (median, quartiles; speed against eager-cached)")
     _save(figure, f"One denoising step, {machine}", path)
