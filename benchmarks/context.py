@@ -1,10 +1,12 @@
 """What a suite is given: the settings, the machine's ceilings, models, a place to say what cannot run."""
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from benchmarks.contenders import open_contender
 from benchmarks.schema import Ceilings, OperatorTime, Unavailable
@@ -43,12 +45,16 @@ class Context:
 
     @functools.cached_property
     def model(self) -> HeroModel:
-        """What the eager contenders run: random weights, zero-initialised layers and alphas drawn too."""
-        return HeroModel.random(self.settings.config, 0, DTYPES[self.settings.dtype], self.device)
+        """What the eager contenders run: the truth's weights in the run's dtype."""
+
+        def narrowed(part: str) -> nn.Module:
+            return copy.deepcopy(self.truth.model[part])
+
+        return HeroModel(self.settings.config, narrowed, DTYPES[self.settings.dtype], self.device)
 
     @functools.cached_property
     def truth(self) -> EagerEngines:
-        """The same weights in twice the precision: FP32 for FP16, FP64 for FP32."""
+        """Random weights, zero-initialised layers and alphas drawn too, in twice the run's precision."""
         wider = {"fp16": torch.float32, "fp32": torch.float64}[self.settings.dtype]
         return EagerEngines(HeroModel.random(self.settings.config, 0, wider, self.device))
 

@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.report import write_report
 from hero_rt.cli_errors import run_app
 from hero_rt.errors import HeroError, UsageError
 
@@ -61,6 +62,7 @@ STEPS = (
 def report(
     time_budget: Annotated[float, typer.Option(help="Seconds for this call; what does not fit waits for the next.")],
     out: Annotated[Path, typer.Option(help="Folder of the JSON files.")] = Path("benchmarks/results"),
+    docs: Annotated[Path, typer.Option(help="Folder of the page and its plots, made anew at the end.")] = Path("docs"),
     device: Annotated[str, typer.Option(help="cuda or cuda:N.")] = "cuda",
 ) -> None:
     """Run the suites on a GPU in order of worth, until the time is up."""
@@ -69,6 +71,7 @@ def report(
     failures = run_steps(STEPS, out, slug, device, lambda: time_budget - (time.monotonic() - started))
     waiting = [step.name for step in STEPS if not _file(out, step, slug).is_file()]
     console.print(f"waiting for another call: {', '.join(waiting)}" if waiting else "every step has its file")
+    write_report(out, docs)
     if failures:
         raise HeroError("; ".join(failures))
 

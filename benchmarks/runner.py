@@ -23,6 +23,7 @@ def run_suites(suites: Sequence[Suite], settings: Settings, out: Path | None, sa
     device = torch.device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"no CUDA device here for --device {settings.device}; run with --device cpu")
+    torch.backends.cudnn.allow_tf32 = False  # an FP32 truth is FP32
     environment = read_environment(device)
     ceilings = measure_ceilings(device, settings.dtype, settings.clock)
     say(

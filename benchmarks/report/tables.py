@@ -69,7 +69,7 @@ def machine_lines(run: Run) -> Iterator[str]:
     versions = ", ".join(f"{name} {value}" for name, value in e.versions.items())
     where = f"{e.gpu} (SM {e.sm}, CUDA {e.cuda}, driver {e.driver}), " if e.gpu else ""
     yield (
-        f"{where}{e.processor}, {e.cores} cores, {e.threads} thread{'s' if e.threads > 1 else ''}, {e.memory_bytes / 2**30:.0f} GiB; {clocks}; "
+        f"{where}{e.processor}, {e.cores} cores, threads: {e.threads}, {e.memory_bytes / 2**30:.0f} GiB; {clocks}; "
         f"load average before the run {e.load_average}. Python {e.python}, {versions}. "
         f"Commit {e.commit[:10]}{', with changes' if e.dirty else ''}, {e.date[:10]}."
     )
