@@ -10,15 +10,19 @@ import numpy as np
 import torch
 
 from benchmarks.clip_run import Mode, outpaint_pan
-from benchmarks.contenders import BASELINE, UNCACHED, open_contender
+from benchmarks.contenders import open_contender
 from benchmarks.contenders.built import BuiltEngines
+from benchmarks.contenders.compiled import CompiledEngines
+from benchmarks.contenders.uncached import UncachedEngines
+from benchmarks.roofline import boundary_bytes
 from benchmarks.settings import Settings
 from benchmarks.timing import READINGS, synchronize
 from hero_rt.engines import open_engines
+from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.models.hero import PARTS, HeroModel
-from hero_rt.models.submodules import SUBMODULES, submodule_io
+from hero_rt.models.submodules import SUBMODULES
 from hero_rt.profile import Profile
 
 FIRST_FRAMES = 64  # that a run hands back, to be compared
@@ -97,7 +101,7 @@ def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
         first_window=first,
         total=total,
         weights_bytes=_weights(engines, job),
-        boundary_bytes=boundary_bytes(job.settings, job.profile),
+        boundary_bytes=boundary_bytes(job.settings.preset, job.settings.dtype, job.profile),
         peak_bytes=memory.peak(),
         frames=np.concatenate(kept),
     )
@@ -110,20 +114,10 @@ def _open(job: ClipJob) -> EngineSet:
     return open_contender(job.settings, job.contender, model)
 
 
-def boundary_bytes(settings: Settings, profile: Profile) -> int:
-    """Every tensor that a submodule takes or returns, each once: outputs that others read are the same tensors."""
-    sizes: dict[str, int] = {}
-    for name in SUBMODULES:
-        for side in submodule_io(name, settings.config, profile, DTYPES[settings.dtype]):
-            sizes |= {key: torch.Size(spec.shape).numel() * spec.dtype.itemsize for key, spec in side.items()}
-    return sum(sizes.values())
-
-
 def _weights(engines: EngineSet, job: ClipJob) -> int:
     """Of the model's parts, or of the engines' files."""
-    if job.contender in (BASELINE, UNCACHED):
-        model: HeroModel = engines.model  # type: ignore[attr-defined]
-        return sum(p.nbytes for part in PARTS for p in model[part].parameters())
+    if isinstance(engines, EagerEngines | UncachedEngines | CompiledEngines):
+        return sum(p.nbytes for part in PARTS for p in engines.model[part].parameters())
     return BuiltEngines(job.settings, job.contender).stored_bytes(job.profile)
 
 

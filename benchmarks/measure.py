@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.schema import Case, Ceilings, Measurement, Verification, Work
 from benchmarks.timing import Clock, interleave
+from hero_export.verify import relative_l2
 
 
 @dataclass
@@ -56,9 +57,7 @@ def measure(
 
 def compare(got: Tensor, want: Tensor, limit: float, against: str) -> Verification:
     """‖got - want‖ / ‖want‖ in FP64 against `limit`; what is not finite never passes."""
-    truth = want.detach().cpu().double()
-    error = float((got.detach().cpu().double() - truth).norm() / truth.norm().clamp_min(1e-30))
-    error = error if math.isfinite(error) else 1e30  # JSON has no infinity
+    error = min(relative_l2(got.cpu(), want.cpu()), 1e30)  # JSON has no infinity
     return Verification(against=against, relative_l2=error, limit=limit, passed=error <= limit)
 
 

@@ -10,7 +10,7 @@ from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import Engine
 from hero_rt.models.config import NUM_ATTENTIONS
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import Specs, TensorSpec, build_submodule, submodule_io
+from hero_rt.models.submodules import Specs, build_submodule, submodule_io
 from hero_rt.profile import Profile
 
 NUM_EMBEDS = 2  # clip_embeds, openclip_embeds
@@ -94,12 +94,3 @@ class UncachedEngines:
     def close(self) -> None:
         self._steps.clear()
         self._eager.close()
-
-
-def bytes_of(specs: Specs) -> int:
-    """Of all tensors of `specs` together."""
-    return sum(spec_bytes(spec) for spec in specs.values())
-
-
-def spec_bytes(spec: TensorSpec) -> int:
-    return torch.Size(spec.shape).numel() * spec.dtype.itemsize

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.roofline import submodule_work
 from benchmarks.runner import milliseconds
-from benchmarks.schema import Environment, Measurement, OperatorTime, Run, SuiteResult
+from benchmarks.schema import Measurement, OperatorTime, Run, SuiteResult
 from benchmarks.targets import TARGETS
 from hero_rt.models.submodules import SUBMODULES
 from hero_rt.profile import Profile
@@ -139,8 +139,3 @@ def operator_table(name: str, rows: Sequence[OperatorTime]) -> Iterator[str]:
     for row in rows[:OPERATORS_SHOWN]:
         yield f"| `{row.operator}` | {row.calls} | {milliseconds(row.seconds)} | {row.share:.2f} |"
     yield ""
-
-
-def quiet(environment: Environment) -> bool:
-    """Whether little else ran in the minute before."""
-    return environment.load_average < environment.cores / 4

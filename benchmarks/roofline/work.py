@@ -14,7 +14,7 @@ from benchmarks.schema import Work
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.models.config import HeroConfig
 from hero_rt.models.hero import HeroModel, make_part
-from hero_rt.models.submodules import build_submodule, submodule_io
+from hero_rt.models.submodules import SUBMODULES, Specs, build_submodule, submodule_io
 from hero_rt.profile import Profile
 
 
@@ -91,3 +91,18 @@ def clip_work(preset: str, dtype: str, profile: Profile, steps: int) -> Work:
     once = [submodule_work(preset, dtype, name, profile) for name in (*PREPARE, "vae_decoder")]
     total = submodule_work(preset, dtype, "unet_step", profile) * steps
     return functools.reduce(Work.__add__, once, total)
+
+
+def boundary_bytes(preset: str, dtype: str, profile: Profile) -> int:
+    """Every tensor that a submodule takes or returns, each once: outputs that others read are the same tensors."""
+    config = HeroConfig.from_preset(preset)
+    specs: Specs = {}
+    for name in SUBMODULES:
+        inputs, outputs = submodule_io(name, config, profile, DTYPES[dtype])
+        specs |= inputs | outputs
+    return bytes_of(specs)
+
+
+def bytes_of(specs: Specs) -> int:
+    """Of all tensors of `specs` together."""
+    return sum(torch.Size(spec.shape).numel() * spec.dtype.itemsize for spec in specs.values())

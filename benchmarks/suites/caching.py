@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from benchmarks.contenders import BASELINE, UNCACHED
 from benchmarks.contenders.uncached import (
-    bytes_of,
     raw_features_step,
     reference_features,
     uncached_step,
@@ -12,7 +11,7 @@ from benchmarks.contenders.uncached import (
 )
 from benchmarks.context import Context
 from benchmarks.measure import Contender, measure
-from benchmarks.roofline import submodule_work
+from benchmarks.roofline import bytes_of, submodule_work
 from benchmarks.schema import Case
 from benchmarks.suites.unet_step import REPEATS, WARMUP, PreparedStep
 from hero_rt.engines.eager import EagerEngine

@@ -44,6 +44,8 @@ def run(context: Context) -> Iterator[Case]:
             warmup=0,
             repeats=settings.repeats or REPEATS,
         )
+    for engines in sets.values():
+        engines.close()
 
 
 def _check(context: Context, want: np.ndarray, got: ClipOutcome) -> Verification:

@@ -33,6 +33,8 @@ def run(context: Context) -> Iterator[Case]:
     for num_frames in settings.frames:
         if num_frames <= MAX_JOINT_FRAMES:
             yield measure_length(context, profile, "joint", num_frames, here)
+    for engines in sets.values():
+        engines.close()
 
 
 def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: int, sets: dict[str, EngineSet]) -> Case:

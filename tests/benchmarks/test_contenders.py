@@ -8,7 +8,7 @@ from benchmarks.clip_run import run_clip
 from benchmarks.contenders import built, contender_names
 from benchmarks.contenders.built import BuiltEngines
 from benchmarks.contenders.uncached import UncachedEngines
-from benchmarks.fresh_process import boundary_bytes
+from benchmarks.roofline import boundary_bytes
 from benchmarks.settings import Settings
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
@@ -92,4 +92,4 @@ def test_what_crosses_boundaries_is_counted_once():
     small = 16 * (3 * 224 * 224 + (1 + 4) * 64)  # pixel_values, the CLIP tokens
     latent = 16 * 64 * (4 + 4 + 4 + 5) + 1  # latents, sample, noise_pred, condition; timestep
     want = reference + clip + residuals + pixels + small + latent
-    assert boundary_bytes(SETTINGS, profile) == 4 * want
+    assert boundary_bytes("hero-tiny", "fp32", profile) == 4 * want
