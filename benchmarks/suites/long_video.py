@@ -7,10 +7,11 @@ import numpy as np
 
 from benchmarks.clip_run import Mode, outpaint_pan
 from benchmarks.contenders import BASELINE, contender_names
+from benchmarks.contenders.uncached import step_io, without
 from benchmarks.context import Context
 from benchmarks.fresh_process import FIRST_FRAMES, ClipJob, ClipOutcome, run_in_fresh_process
 from benchmarks.measure import Contender, compare_frames, measure
-from benchmarks.roofline import clip_work
+from benchmarks.roofline import bytes_of, clip_work
 from benchmarks.schema import Case, Verification
 from benchmarks.suites.end_to_end import opens
 from hero_export.verify import THRESHOLDS
@@ -20,6 +21,7 @@ from hero_rt.profile import Profile
 from hero_rt.windows import count_stream_windows, joint_windows
 
 STEPS = 4
+LONGEST_JOINT = 4 * MAX_JOINT_FRAMES  # past what `auto` would choose, to show the growth
 
 
 def run(context: Context) -> Iterator[Case]:
@@ -31,7 +33,7 @@ def run(context: Context) -> Iterator[Case]:
     for num_frames in settings.frames:
         yield measure_length(context, profile, "stream", num_frames, here)
     for num_frames in settings.frames:
-        if num_frames <= MAX_JOINT_FRAMES:
+        if num_frames <= LONGEST_JOINT:
             yield measure_length(context, profile, "joint", num_frames, here)
     for engines in sets.values():
         engines.close()
@@ -40,12 +42,14 @@ def run(context: Context) -> Iterator[Case]:
 def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: int, sets: dict[str, EngineSet]) -> Case:
     """One clip of `num_frames` a contender, each in a fresh process whose first window is not timed.
 
-    One run, of many windows, both verified and timed: the first frames are compared with the truth (what a stream
-    has finished does not depend on what follows).
+    One run, of many windows, both verified and timed. The first frames are compared with the truth, which streams no
+    further: what a stream has finished does not depend on what follows.
     """
     settings = context.settings
-    shown = min(num_frames, FIRST_FRAMES)
-    want = np.concatenate(list(outpaint_pan(context.truth, profile, shown, STEPS, mode)))
+    judged = min(num_frames, FIRST_FRAMES)
+    length = judged if mode == "stream" else num_frames
+    want = np.concatenate(list(outpaint_pan(context.truth, profile, length, STEPS, mode)))[:judged]
+    held = bytes_of(without(step_io(context.model, profile)[0], "sample", "timestep"))
     if mode == "stream":
         windows = count_stream_windows(num_frames, profile.frames, OVERLAP)
     else:
@@ -62,6 +66,7 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
             return {
                 "seconds_per_frame": run_once().total / num_frames,
                 "first_window_s": run_once().first_window,
+                "prepared_bytes": held * (1 if mode == "stream" else windows),  # windows held at once, by their shapes
                 "peak_bytes": run_once().peak_bytes,
             }
 
