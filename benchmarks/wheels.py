@@ -28,7 +28,7 @@ PACKAGES = (
     *("typer", "click", "rich", "markdown-it-py", "mdurl", "Pygments", "shellingham", "annotated-doc"),
     *("filelock", "fsspec", "packaging", "tqdm", "requests", "certifi", "idna", "urllib3", "charset-normalizer"),
     *("httpx2", "httpcore2", "h11", "anyio", "truststore", "importlib_metadata", "zipp", "matplotlib", "numpy"),
-    "onnxruntime-gpu",
+    "onnxruntime-gpu==1.31.1",  # trails the CPU package that constraints.txt pins
 )
 
 
@@ -37,12 +37,12 @@ class WheelError(Exception):
 
 
 def pinned(packages: Sequence[str], constraints: Path) -> list[str]:
-    """NAME==VERSION for what constraints.txt pins (onnxruntime's version for onnxruntime-gpu), else NAME."""
+    """NAME==VERSION for what constraints.txt pins; what names its version, or is not pinned, stays as it is."""
     lines = constraints.read_text().splitlines()
     versions = {_normal(name): value for name, _, value in (line.partition("==") for line in lines) if value}
     found = []
     for package in packages:
-        pin = versions.get(_normal(package)) or versions.get(_normal(package).removesuffix("-gpu"))
+        pin = versions.get(_normal(package))
         found.append(f"{package}=={pin}" if pin else package)
     return found
 

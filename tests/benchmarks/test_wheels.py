@@ -73,9 +73,9 @@ def test_what_is_installed_already_stays(wheel, tmp_path, monkeypatch, capsys):
 
 
 def test_versions_are_those_of_the_constraints_and_platforms_those_of_the_other_machine(tmp_path):
-    (tmp_path / "constraints.txt").write_text("pydantic==2.14.3\nonnxruntime==1.32.0\n")
-    asked = wheels.pinned(["pydantic", "onnxruntime-gpu", "unheard-of"], tmp_path / "constraints.txt")
-    assert asked == ["pydantic==2.14.3", "onnxruntime-gpu==1.32.0", "unheard-of"]
+    (tmp_path / "constraints.txt").write_text("pydantic_core==2.50.4\nonnxruntime==1.32.0\n")
+    asked = wheels.pinned(["pydantic-core", "onnxruntime-gpu==1.31.1", "unheard-of"], tmp_path / "constraints.txt")
+    assert asked == ["pydantic-core==2.50.4", "onnxruntime-gpu==1.31.1", "unheard-of"]
     command = wheels.download_command(asked, tmp_path)
     assert command[command.index("--python-version") + 1] == "3.12"
     assert "manylinux_2_28_x86_64" in command
