@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hero_rt.profile import Profile
 class AotiExport:
     path: Path
     nodes: int
+    operators: dict[str, int]
     seconds: float
 
 
@@ -50,5 +52,7 @@ def compile_aoti(
             reason = str(error).strip().splitlines()[0]
             raise HeroError(f"{submodule} at {profile} does not compile: {reason}; is g++ installed?") from error
         os.replace(package, path)
-    nodes = sum(node.op == "call_function" for node in exported.graph.nodes)
-    return AotiExport(path, nodes, time.perf_counter() - started)
+    operators = Counter(
+        str(node.target).removesuffix(".default") for node in exported.graph.nodes if node.op == "call_function"
+    )
+    return AotiExport(path, operators.total(), dict(operators.most_common()), time.perf_counter() - started)

@@ -1,20 +1,24 @@
 """Building an engine folder: each engine in a fresh process, finished ones kept, the manifest written last."""
 
+import errno
 import json
-import multiprocessing
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
-from hero_export.formats import SUFFIXES, BuildSettings, FinishedEngine, build_engine, build_key, versions
+from hero_export.formats import BuildSettings, FinishedEngine, build_key, versions
+from hero_export.plugin import loader_path
+from hero_export.worker import PhaseReport, Workers
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
+from hero_rt.engines.atomic import write_atomically
 from hero_rt.engines.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -28,6 +32,10 @@ from hero_rt.models.submodules import SUBMODULES
 from hero_rt.profile import Profile
 
 RECORDS = ".records"  # one finished engine a file, until the manifest takes them over
+_LOCK = ".lock"
+_SCRATCH = ".build-"
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+_OURS = (".onnx", ".data", ".pt2", ".plan", ".so")
 
 
 def build_engines(
@@ -36,19 +44,29 @@ def build_engines(
     profiles: Sequence[Profile],
     report: Callable[[FinishedEngine, bool], None] = lambda engine, reused: None,
     jobs: int = 1,
+    on_phase: PhaseReport = lambda phase, done, total: None,
 ) -> Manifest:
     """Build the six submodules at `profiles` into `folder`, and write its manifest.
 
     Engines already there are kept where everything that determines them is equal, and so are the folder's other
-    profiles; `report` hears of each engine and whether it was kept. `jobs` engines are built at once, each with
-    memory of its own. Raises EngineError where another build holds the folder or it was built from something else.
+    profiles; `report` hears of each engine and whether it was kept, `on_phase` of steps inside one. `jobs` engines are
+    built at once, each with memory of its own. Raises EngineError where another build holds the folder or it was built
+    from something else, HeroError where it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    settings = settings.resolved()
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            return _build(settings, folder, profiles, report, jobs)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / _LOCK, timeout=0):
+            return _build(settings, folder, profiles, report, jobs, on_phase)
     except Timeout as error:
         raise EngineError(f"another build is writing {folder}; wait for it or choose another --out") from error
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise HeroError(
+            f"{folder} cannot be written: {error.strerror or error}; make room or choose another --out, and run the "
+            "command again (finished engines are kept)"
+        ) from error
 
 
 def _build(
@@ -57,7 +75,9 @@ def _build(
     profiles: Sequence[Profile],
     report: Callable[[FinishedEngine, bool], None],
     jobs: int,
+    on_phase: PhaseReport,
 ) -> Manifest:
+    _remove_scratch(folder)
     target = settings.target
     config = settings.checkpoint.load().config.to_dict()
     weights = settings.checkpoint.digest()
@@ -74,12 +94,15 @@ def _build(
         done = finished.get(file)
         if done is not None and done.engine.build_key == key and done.intact(folder):
             return done, True
-        done = _in_fresh_process(settings, submodule, profile, folder / file, key)
-        _write_record(folder, done)
+        done = _make(workers, settings, submodule, profile, folder / file, key, on_phase)
         return done, False
 
     engines: list[FinishedEngine] = []
-    with ThreadPoolExecutor(jobs) as threads:  # each thread waits for a process
+    with (
+        loader_path(settings.format),
+        ThreadPoolExecutor(jobs) as threads,  # each waits for a process
+        Workers() as workers,
+    ):
         for done, reused in threads.map(finish, engine_tasks(profiles)):
             engines.append(done)
             report(done, reused)
@@ -93,6 +116,7 @@ def _build(
         model=config,
         kernel_digest=function_digest(),
         target=target,
+        options=settings.options,
         engines=[done.engine for done in engines],
         files={name: record for done in engines for name, record in done.files.items()},
     )
@@ -114,6 +138,7 @@ def build_report(manifest: Manifest) -> str:
         {
             "engine": f"{engine.submodule} {engine.profile}",
             **engine.build_flags,
+            **{name: value for name, value in engine.contents.items() if name not in ("layers", "warnings")},
             "engine_bytes": manifest.files[engine.file].bytes,
             "weights_bytes": sum(manifest.files[name].bytes for name in engine.weights),
             "seconds": engine.build_seconds,
@@ -133,27 +158,24 @@ def build_report(manifest: Manifest) -> str:
     return json.dumps(report, indent=2) + "\n"
 
 
-def _in_fresh_process(
-    settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str
+def _make(
+    workers: Workers,
+    settings: BuildSettings,
+    submodule: str,
+    profile: Profile,
+    path: Path,
+    key: str,
+    on_phase: PhaseReport,
 ) -> FinishedEngine:
-    """One build a process: its memory is given back whole, and its peak is its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        try:
-            return pool.submit(build_engine, settings, submodule, profile, path, key).result()
-        except BrokenProcessPool as error:
-            raise HeroError(
-                f"the process building {submodule} at {profile} was killed, most often for want of memory; "
-                "run the command again with more free (finished engines are kept)"
-            ) from error
-
-
-def _write_record(folder: Path, done: FinishedEngine) -> None:
-    path = folder / RECORDS / f"{done.engine.file}.json"
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(done.model_dump_json())
-    os.replace(temporary, path)
+    """Built in a scratch folder, moved into place, then recorded: killed anywhere, an engine is whole or unknown."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_SCRATCH) as scratch:
+        done = workers.build(settings, submodule, profile, Path(scratch, path.name), key, on_phase)
+        for name in done.files:
+            os.replace(Path(scratch, name), path.parent / name)
+    records = path.parent / RECORDS
+    records.mkdir(exist_ok=True)
+    write_atomically(records / f"{path.name}.json", done.model_dump_json().encode())
+    return done
 
 
 def _finished_engines(folder: Path, previous: Manifest | None) -> dict[str, FinishedEngine]:
@@ -166,7 +188,10 @@ def _finished_engines(folder: Path, previous: Manifest | None) -> dict[str, Fini
                 files = {name: previous.files[name] for name in names}
                 found[engine.file] = FinishedEngine(engine=engine, files=files)
     for path in (folder / RECORDS).glob("*.json"):
-        done = FinishedEngine.model_validate_json(path.read_text())
+        try:
+            done = FinishedEngine.model_validate_json(path.read_bytes())
+        except ValidationError:
+            continue  # a record that cannot be read: its engine is built anew
         found[done.engine.file] = done
     return found
 
@@ -192,7 +217,15 @@ def _check_same_origin(previous: Manifest, folder: Path, settings: BuildSettings
 
 
 def _remove_strays(folder: Path, manifest: Manifest) -> None:
-    """Weights and graphs of engines that this build replaced, and what killed builds left."""
+    """Files of engines that this build replaced, and of killed builds that had made them and not their record."""
     for path in folder.iterdir():
-        if path.suffix in (".data", *SUFFIXES.values()) and path.name not in manifest.files:
+        if path.suffix in _OURS and path.name not in manifest.files:
             path.unlink()
+
+
+def _remove_scratch(folder: Path) -> None:
+    """What killed builds left half done. The lock is held: nobody is working on it."""
+    for path in folder.glob(".*"):
+        if path.name in (_LOCK, RECORDS):
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

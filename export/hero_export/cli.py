@@ -29,6 +29,7 @@ PresetOption = Annotated[
     typer.Option(help="Sizes of random weights: hero-sd15 or hero-tiny. Only with CHECKPOINT 'random'."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of random weights.")]
+AOTI, TENSORRT = "AOTInductor", "TensorRT and TensorRT-RTX"  # panels of build-engines --help
 DtypeOption = Annotated[str, typer.Option(help="fp32 or fp16 (softmax, norm statistics and time embedding stay FP32).")]
 
 
@@ -85,30 +86,84 @@ def build_engines(
     profile: Annotated[list[str], typer.Option(help="Shapes, WIDTHxHEIGHTxFRAMES[-cfg]; repeatable.")],
     preset: PresetOption = None,
     seed: SeedOption = 0,
-    format: Annotated[str, typer.Option(help="onnxruntime, or aoti (AOTInductor).")] = "onnxruntime",
-    dtype: DtypeOption = "fp32",
-    device: Annotated[str | None, typer.Option(help="aoti: cpu or cuda; default: the GPU, if any.")] = None,
-    max_autotune: Annotated[bool, typer.Option(help="aoti: benchmark kernel variants while compiling.")] = False,
+    format: Annotated[str, typer.Option(help="onnxruntime, tensorrt, tensorrt-rtx or aoti.")] = "onnxruntime",
+    dtype: Annotated[str | None, typer.Option(help="fp32 or fp16; default: fp16 for the two TensorRTs.")] = None,
     json: Annotated[
         Path | None, typer.Option(help="Also write this report: machine, versions, figures of each build.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Engines built at once, each with memory of its own.")] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; default: the GPU, if any.", rich_help_panel=AOTI)
+    ] = None,
+    max_autotune: Annotated[
+        bool, typer.Option(help="Benchmark kernel variants while compiling.", rich_help_panel=AOTI)
+    ] = False,
+    pool_limit: Annotated[
+        str, typer.Option(help="Scratch for tactics: workspace:SIZE with K, M or G.", rich_help_panel=TENSORRT)
+    ] = "workspace:8G",
+    builder_optimization_level: Annotated[
+        int | None, typer.Option(help="0 to 5; default: the library's.", rich_help_panel=TENSORRT)
+    ] = None,
+    timing_cache: Annotated[
+        str | None, typer.Option(help="File of measured tactics, read and written.", rich_help_panel=TENSORRT)
+    ] = None,
+    hardware_compatibility_level: Annotated[
+        str, typer.Option(help="none, ampere_plus or same_compute_capability.", rich_help_panel=TENSORRT)
+    ] = "none",
+    version_compatible: Annotated[
+        bool, typer.Option(help="Plans run on later library versions too.", rich_help_panel=TENSORRT)
+    ] = False,
+    strip_plan: Annotated[
+        bool,
+        typer.Option(help="Weights stay in one file, out of the plans.", rich_help_panel=TENSORRT),
+    ] = False,
+    refittable: Annotated[bool, typer.Option(help="Weights can be replaced.", rich_help_panel=TENSORRT)] = False,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(help="Targets, sm_89,sm_120 (TensorRT-RTX). Default: this GPU's.", rich_help_panel=TENSORRT),
+    ] = None,
+    plugin: Annotated[
+        str, typer.Option(help="Temporal attention: auto, python, library or off.", rich_help_panel=TENSORRT)
+    ] = "auto",
 ) -> None:
     """Build an engine folder with a manifest. Finished engines are kept: an interrupted build goes on where it was."""
     from hero_export.build import build_engines as build
     from hero_export.build import build_report, engine_tasks
     from hero_export.checkpoint import Checkpoint
     from hero_export.formats import BuildSettings, FinishedEngine
+    from hero_export.plan_options import PlanOptions
     from hero_rt.engines.backend import FORMATS
 
     if format not in FORMATS:
         raise UsageError(f"engine format {format!r} is not one of {', '.join(FORMATS)}")
+    plan = PlanOptions(
+        pool_limit,
+        builder_optimization_level,
+        timing_cache,
+        hardware_compatibility_level,
+        version_compatible,
+        strip_plan,
+        refittable,
+        tuple(compute_capability.split(",")) if compute_capability else (),
+        plugin,
+    )
+    if plan != PlanOptions() and not format.startswith("tensorrt"):
+        raise UsageError(f"{plan.arguments}: for the formats tensorrt and tensorrt-rtx, not for {format}")
+    if (device or max_autotune) and format != "aoti":
+        raise UsageError(f"--device and --max-autotune are for format aoti, not for {format}")
+    dtype = dtype or ("fp16" if format.startswith("tensorrt") else "fp32")
     _dtype(dtype)
-    settings = BuildSettings(Checkpoint(checkpoint, preset, seed), format, dtype, device, max_autotune)
+    settings = BuildSettings(Checkpoint(checkpoint, preset, seed), format, dtype, device, max_autotune, plan)
     profiles = [Profile.parse(text) for text in profile]
     table = Table("engine", "nodes", "size", "seconds", "peak memory", title=f"{out} ({format}, {dtype})")
     with _progress() as progress:
         task = progress.add_task(f"build {out}", total=len(engine_tasks(profiles)))
+        phases: dict[str, TaskID] = {}
+
+        def on_phase(phase: str, done: int, total: int) -> None:
+            if phase not in phases:
+                phases[phase] = progress.add_task(phase)
+            progress.update(phases[phase], completed=done, total=total, visible=done < total)
 
         def report(done: FinishedEngine, reused: bool) -> None:
             engine = done.engine
@@ -116,62 +171,18 @@ def build_engines(
             seconds = "kept" if reused else f"{engine.build_seconds:.1f}"
             table.add_row(
                 f"{engine.submodule} {engine.profile}",
-                str(engine.build_flags["nodes"]),
+                str(engine.contents["nodes"]),
                 _mib(size),
                 seconds,
                 _mib(engine.peak_memory_bytes),
             )
             progress.advance(task)
 
-        manifest = build(settings, out, profiles, report, jobs)
+        manifest = build(settings, out, profiles, report, jobs, on_phase)
     console.print(table)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(build_report(manifest))
-
-
-@app.command(
-    epilog="Example: [bold]hero-export plan onnx/unet_step.onnx unet_step.plan --compute-capability sm_89,sm_120[/bold]"
-)
-def plan(
-    onnx_file: Annotated[Path, typer.Argument(help="A file written by hero-export onnx.")],
-    out: Annotated[Path, typer.Argument(help="The plan to write.")],
-    format: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx",
-    pool_limit: Annotated[str, typer.Option(help="Scratch for tactics, as in polygraphy.")] = "workspace:8G",
-    builder_optimization_level: Annotated[int | None, typer.Option(help="0 to 5; default: the library's.")] = None,
-    compute_capability: Annotated[
-        str | None, typer.Option(help="Targets, sm_89,sm_120; needs no GPU (TensorRT-RTX). Default: the present GPU.")
-    ] = None,
-    refit: Annotated[bool, typer.Option(help="Let weights be replaced later.")] = False,
-    strip_plan: Annotated[bool, typer.Option(help="Leave the weights out of the plan.")] = False,
-    version_compatible: Annotated[bool, typer.Option(help="Run on later library versions.")] = False,
-) -> None:
-    """Build a TensorRT plan from one exported submodule. hero-rt does not run plans yet; trtexec does."""
-    from hero_export.tensorrt import PlanOptions, build_plan, check_options, load_module, parse_workspace
-
-    options = PlanOptions(
-        parse_workspace(pool_limit),
-        builder_optimization_level,
-        tuple(compute_capability.split(",")) if compute_capability else (),
-        refit,
-        strip_plan,
-        version_compatible,
-    )
-    if not onnx_file.is_file():
-        raise UsageError(f"{onnx_file} does not exist; write it with hero-export onnx")
-    trt = load_module(format)
-    check_options(format, trt, options)
-    with _progress() as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(phase)
-            progress.update(tasks[phase], completed=done, total=total)
-
-        built = build_plan(trt, onnx_file, out, options, show)
-    layers = ", ".join(f"{count} {name.lower()}" for name, count in sorted(built.layers.items()))
-    console.print(f"{out}: {_mib(built.bytes)} in {built.seconds:.1f} s; network: {layers}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]hero-export verify engines --clip clip.mp4 --json parity.json[/bold]")

@@ -1,11 +1,15 @@
 """Making one engine of each format: what runs in the fresh process of one build."""
 
+import ctypes
 import functools
+import gc
 import hashlib
 import json
 import resource
+import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,33 +19,82 @@ from pydantic import BaseModel
 
 from hero_export.aoti import compile_aoti
 from hero_export.checkpoint import Checkpoint
-from hero_export.onnx import OPSET, export_onnx
+from hero_export.onnx import OPSET, OnnxExport, export_onnx
+from hero_export.plan_options import PlanOptions, check_options
+from hero_export.plugin import library_path, resolve_plugin
+from hero_export.tensorrt import build_plan
+from hero_export.tensorrt_log import Progress
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
 from hero_rt.engines.backend import backend
-from hero_rt.engines.manifest import DTYPES, EngineRecord, FileRecord, Target, record_of, tensor_records
-from hero_rt.models.hero import HeroModel
+from hero_rt.engines.manifest import DTYPES, EngineRecord, FileRecord, Target, record_of, sha256_of, tensor_records
+from hero_rt.engines.tensorrt import BACKENDS as TENSORRTS
 from hero_rt.models.submodules import submodule_io
 from hero_rt.profile import Profile
 
-SUFFIXES = {"onnxruntime": ".onnx", "aoti": ".pt2"}
+SUFFIXES = {"onnxruntime": ".onnx", "aoti": ".pt2", "tensorrt": ".plan", "tensorrt-rtx": ".plan"}
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What a build is asked for, apart from the shapes."""
+    """What a build is asked for, apart from the shapes.
+
+    plan: of the two TensorRTs; plugin: what plan.plugin means on this machine, filled in by `resolved`.
+    """
 
     checkpoint: Checkpoint
     format: str = "onnxruntime"
     dtype: str = "fp32"
     device: str | None = None
     max_autotune: bool = False
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    plugin: str = "off"
+
+    def resolved(self) -> "BuildSettings":
+        """With targets and plugin that were left open filled in. Raises UsageError for what cannot be built here."""
+        if self.format not in TENSORRTS:
+            return self
+        has_gpu = torch.cuda.is_available()
+        gpu = "sm_{}{}".format(*torch.cuda.get_device_capability()) if has_gpu else None
+        plan = check_options(self.format, TENSORRTS[self.format].module(), self.plan, gpu)
+        return replace(self, plan=plan, plugin=resolve_plugin(self.format, plan.plugin))
 
     @property
     def target(self) -> Target:
         """The library and the device that engines are built with. Raises EngineError where it is missing."""
+        if self.format in TENSORRTS:
+            return self._plan_target()
         chosen = backend(self.format)
         return chosen.this_machine(torch.device(self.device) if self.device else chosen.default_device())
+
+    def _plan_target(self) -> Target:
+        chosen, plan = TENSORRTS[self.format], self.plan
+        if plan.compute_capability:
+            target = chosen.library()
+            target.compute_capabilities = list(plan.compute_capability)
+        else:
+            target = chosen.this_machine(chosen.default_device())
+        if plan.hardware_compatibility_level == "ampere_plus":
+            target.compute_capabilities = ["sm_80+"]
+        target.version_compatible = plan.version_compatible
+        return target
+
+    @property
+    def options(self) -> str:
+        """Options of the build command beyond checkpoint, format, dtype, profiles and folder."""
+        own = {"--device": self.device, "--max-autotune": self.max_autotune}
+        parts = [flag if value is True else f"{flag} {value}" for flag, value in own.items() if value]
+        return " ".join([*parts, self.plan.arguments]).strip()
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """What of these settings determines an engine, beside target, weights and dtype."""
+        if self.format == "aoti":
+            return {"max_autotune": self.max_autotune}
+        if self.format in TENSORRTS:
+            library = sha256_of(library_path()) if self.plugin == "library" else None
+            return {"opset": OPSET, **self.plan.flags(), "plugin": self.plugin, "plugin_sha256": library}
+        return {"opset": OPSET}
 
     def file_name(self, submodule: str, profile: Profile) -> str:
         return f"{submodule}.{profile}{SUFFIXES[self.format]}"
@@ -60,26 +113,27 @@ class FinishedEngine(BaseModel):
         )
 
 
-def build_engine(settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str) -> FinishedEngine:
-    """Make one engine at `path`, with the record that the manifest keeps of it."""
-    make = {"onnxruntime": _build_onnx, "aoti": _build_aoti}[settings.format]
-    # an ONNX graph is the same wherever it is traced; a compiled package is for the device that it is traced on
-    model = settings.checkpoint.load(DTYPES[settings.dtype], _trace_device(settings))
-    weights, seconds, flags = make(settings, model, submodule, profile, path)
-    inputs, outputs = submodule_io(submodule, model.config, profile, model.dtype)
+def build_engine(
+    settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str, progress: Progress
+) -> FinishedEngine:
+    """Make one engine at `path`, in a folder of its own, with the record that the manifest keeps of it."""
+    made = _MAKERS[settings.format](settings, submodule, profile, path, progress)
+    config = settings.checkpoint.load().config  # sizes only: no part is made
+    inputs, outputs = submodule_io(submodule, config, profile, DTYPES[settings.dtype])
     engine = EngineRecord(
         submodule=submodule,
         profile=str(profile),
         file=path.name,
-        weights=[file.name for file in weights],
+        weights=[file.name for file in made.beside],
         inputs=tensor_records(inputs),
         outputs=tensor_records(outputs),
         build_key=key,
-        build_seconds=round(seconds, 2),
+        build_seconds=round(made.seconds, 2),
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        build_flags=flags,
+        build_flags=settings.flags,
+        contents=made.contents,
     )
-    return FinishedEngine(engine=engine, files={file.name: record_of(file) for file in (path, *weights)})
+    return FinishedEngine(engine=engine, files={file.name: record_of(file) for file in (path, *made.beside)})
 
 
 def build_key(settings: BuildSettings, submodule: str, profile: Profile, model: dict[str, Any], weights: str) -> str:
@@ -89,7 +143,8 @@ def build_key(settings: BuildSettings, submodule: str, profile: Profile, model: 
         "profile": str(profile),
         "format": settings.format,
         "dtype": settings.dtype,
-        "flags": {"opset": OPSET} if settings.format == "onnxruntime" else {"max_autotune": settings.max_autotune},
+        "flags": settings.flags,
+        # an ONNX graph is the same wherever it is traced
         "target": settings.target.model_dump() if settings.format != "onnxruntime" else None,
         "model": model,
         "weights": weights,
@@ -106,24 +161,74 @@ def versions() -> dict[str, str]:
     return {package: version(package) for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers")}
 
 
-_Made = tuple[list[Path], float, dict[str, Any]]  # weight files beside the engine, seconds, build flags
-_Maker = Callable[[BuildSettings, HeroModel, str, Profile, Path], _Made]
+@dataclass(frozen=True)
+class _Made:
+    seconds: float
+    contents: dict[str, Any]
+    beside: tuple[Path, ...] = ()  # files that the engine needs
 
 
-def _build_onnx(settings: BuildSettings, model: HeroModel, submodule: str, profile: Profile, path: Path) -> _Made:
-    done = export_onnx(model, submodule, profile, path)
-    return [done.weights], done.seconds, {"opset": OPSET, "nodes": done.nodes, "hero_nodes": done.hero_nodes}
+def _make_onnx(settings: BuildSettings, submodule: str, profile: Profile, path: Path, progress: Progress) -> _Made:
+    done = _export(settings, submodule, profile, path)
+    return _Made(done.seconds, _graph_contents(done), (done.weights,))
 
 
-def _build_aoti(settings: BuildSettings, model: HeroModel, submodule: str, profile: Profile, path: Path) -> _Made:
+def _make_aoti(settings: BuildSettings, submodule: str, profile: Profile, path: Path, progress: Progress) -> _Made:
+    device = settings.device or str(backend("aoti").default_device())
+    model = settings.checkpoint.load(DTYPES[settings.dtype], device)  # a package is for the device it is traced on
     done = compile_aoti(model, submodule, profile, path, settings.max_autotune)
-    return [], done.seconds, {"max_autotune": settings.max_autotune, "nodes": done.nodes}
+    return _Made(done.seconds, {"nodes": done.nodes, "operators": done.operators})
 
 
-def _trace_device(settings: BuildSettings) -> str:
-    if settings.format == "onnxruntime":
-        return "cpu"
-    return settings.device or str(backend(settings.format).default_device())
+def _make_plan(settings: BuildSettings, submodule: str, profile: Profile, path: Path, progress: Progress) -> _Made:
+    graph = _export(settings, submodule, profile, path.with_suffix(".onnx"))
+    progress("export", 1, 1)
+    _give_back_memory()
+    trt = TENSORRTS[settings.format].module()
+    plan = build_plan(trt, graph.path, path, settings.plan, settings.plugin, progress)
+    contents = _graph_contents(graph) | {
+        "onnx_sha256": sha256_of(graph.path),
+        "export_seconds": round(graph.seconds, 2),
+        "network": plan.network,
+        "layers": plan.layers,
+        **plan.memory,
+        "warnings": plan.warnings,
+    }
+    beside: tuple[Path, ...] = ()
+    if settings.plan.strip_plan:  # the runtime takes the weights from the graph
+        beside = (graph.path, graph.weights)
+    if settings.plugin == "library":
+        copy = path.parent / f"libhero_plugin-{sha256_of(library_path())[:16]}.so"
+        beside = (*beside, Path(shutil.copyfile(library_path(), copy)))
+    return _Made(graph.seconds + plan.seconds, contents, beside)
+
+
+_MAKERS: dict[str, Callable[[BuildSettings, str, Profile, Path, Progress], _Made]] = {
+    "onnxruntime": _make_onnx,
+    "aoti": _make_aoti,
+    "tensorrt": _make_plan,
+    "tensorrt-rtx": _make_plan,
+}
+
+
+def _export(settings: BuildSettings, submodule: str, profile: Profile, path: Path) -> OnnxExport:
+    return export_onnx(settings.checkpoint.load(DTYPES[settings.dtype]), submodule, profile, path)
+
+
+def _graph_contents(graph: OnnxExport) -> dict[str, Any]:
+    return {
+        "nodes": graph.nodes,
+        "hero_nodes": graph.hero_nodes,
+        "operators": graph.operators,
+        "weights_by_type": graph.weights_by_type,
+    }
+
+
+def _give_back_memory() -> None:
+    """PyTorch's freed weights to the system, before a builder wants as much."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @functools.cache

@@ -37,6 +37,7 @@ class OnnxExport:
     hero_nodes: int
     graph_bytes: int
     weights_bytes: int
+    weights_by_type: dict[str, int]  # bytes
     seconds: float
     operators: dict[str, int]
 
@@ -80,9 +81,18 @@ def export_onnx(model: HeroModel, submodule: str, profile: Profile, path: Path) 
         hero_nodes=sum(node.domain == DOMAIN for node in graph_model.graph),
         graph_bytes=path.stat().st_size,
         weights_bytes=weights.stat().st_size,
+        weights_by_type=_weights_by_type(graph_model),
         seconds=time.perf_counter() - started,
         operators=dict(operators.most_common()),
     )
+
+
+def _weights_by_type(model: onnxscript.ir.Model) -> dict[str, int]:
+    sizes: Counter[str] = Counter()
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            sizes[value.const_value.dtype.name.lower()] += value.const_value.nbytes
+    return dict(sizes)
 
 
 def _is_weight_transpose(node: onnxscript.ir.Node) -> bool | None:

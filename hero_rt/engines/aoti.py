@@ -1,13 +1,15 @@
 """AOTInductor packages: torch.export compiled ahead of time, run with nothing beyond PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hero_rt.engines.engine import check_tensors
 from hero_rt.engines.manifest import Target
+from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.models.submodules import Specs
 
@@ -37,34 +39,87 @@ def mismatch(built: Target, here: Target) -> str | None:
     return None
 
 
-def open_engine(path: Path, inputs: Specs, outputs: Specs, device: torch.device) -> "AotiEngine":
-    return AotiEngine(path, inputs, outputs, device)
+def open_engine(
+    path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
+) -> "AotiEngine":
+    return AotiEngine(path, inputs, outputs, workspace.device)
 
 
 class AotiEngine:
-    """One compiled package."""
+    """One compiled package; on CUDA with static input buffers, and a CUDA graph from the second call on."""
 
     def __init__(self, path: Path, inputs: Specs, outputs: Specs, device: torch.device):
         self.name, self.inputs, self.outputs = path.name, inputs, outputs
+        on_cuda = device.type == "cuda"
         try:
-            self._run = torch._inductor.aoti_load_package(str(path), device_index=device.index or -1)
+            # its own bookkeeping between threads cannot be captured in a graph
+            self._run = torch._inductor.aoti_load_package(
+                str(path), run_single_threaded=on_cuda, device_index=-1 if device.index is None else device.index
+            )
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise EngineError(f"{path}: torch {torch.__version__} cannot load it: {reason}") from error
+        self._graph = _GraphedCalls(self._run, inputs, device) if on_cuda else None
         self._bound: dict[str, Tensor] = {}
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
         check_tensors(self.name, self.inputs, constants, required=False)
-        # the compiled code was specialised to dense inputs
-        self._bound = {name: tensor.contiguous() for name, tensor in constants.items()}
+        if self._graph is not None:
+            self._bound = self._graph.fill(constants)
+        else:  # the compiled code was specialised to dense inputs
+            self._bound = {name: tensor.contiguous() for name, tensor in constants.items()}
 
     @torch.inference_mode()
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        given = self._bound | {name: tensor.contiguous() for name, tensor in inputs.items()}
-        check_tensors(self.name, self.inputs, given, required=True)
-        out = self._run(*(given[name] for name in self.inputs))
+        check_tensors(self.name, self.inputs, self._bound | inputs, required=True)
+        if self._graph is not None:
+            self._graph.fill(inputs)
+            out = self._graph()
+        else:
+            given = self._bound | {name: tensor.contiguous() for name, tensor in inputs.items()}
+            out = self._run(*(given[name] for name in self.inputs))
         return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
 
     def close(self) -> None:
-        self._bound = {}
+        self._bound, self._graph = {}, None
         del self._run
+
+
+class _GraphedCalls:
+    """A package on static buffers: a first call warms up on a stream of its own, the second is captured."""
+
+    def __init__(self, run: Callable[..., Any], inputs: Specs, device: torch.device):
+        self._run = run
+        self._buffers = {
+            name: torch.zeros(spec.shape, dtype=spec.dtype, device=device) for name, spec in inputs.items()
+        }
+        self._stream = torch.cuda.Stream(device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._out: Any = None
+        self._warm = False
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copy `tensors` into their buffers, and return those."""
+        for name, tensor in tensors.items():
+            self._buffers[name].copy_(tensor)
+        return {name: self._buffers[name] for name in tensors}
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        """Results in memory of their own: the graph's belongs to its next launch."""
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            if self._warm:
+                self._graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                    self._out = self._run(*self._buffers.values())
+                self._graph.replay()  # capturing does not run
+            else:
+                with torch.cuda.stream(self._stream):
+                    self._out = self._run(*self._buffers.values())
+                self._warm = True
+            current.wait_stream(self._stream)
+        out = (self._out,) if isinstance(self._out, Tensor) else self._out
+        return tuple(tensor.clone() for tensor in out)

@@ -1,6 +1,7 @@
 """Which module runs which engine format, and what each must offer."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -8,15 +9,15 @@ import torch
 
 from hero_rt.engines.engine import Engine
 from hero_rt.engines.manifest import EngineFormat, Target
+from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.models.submodules import Specs
 
-_MODULES: dict[EngineFormat, str] = {"onnxruntime": "onnxruntime", "aoti": "aoti"}
-FORMATS = tuple(_MODULES)
+FORMATS: tuple[EngineFormat, ...] = ("onnxruntime", "tensorrt", "tensorrt-rtx", "aoti")
 
 
 class Backend(Protocol):
-    """One engine format on this machine. Each is a module of hero_rt.engines; its libraries are imported there."""
+    """One engine format on this machine; its libraries are imported in its module of hero_rt.engines."""
 
     def default_device(self) -> torch.device:
         """Where an engine of this format runs if nobody says."""
@@ -27,12 +28,16 @@ class Backend(Protocol):
     def mismatch(self, built: Target, here: Target) -> str | None:
         """Why an engine built for `built` cannot run on `here`, in half a sentence; None where it can."""
 
-    def open_engine(self, path: Path, inputs: Specs, outputs: Specs, device: torch.device) -> Engine:
-        """Raises EngineError naming the file."""
+    def open_engine(
+        self, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
+    ) -> Engine:
+        """beside: the files that it was built with and needs. Raises EngineError naming the file."""
 
 
 def backend(format: str) -> Backend:
     """The backend of an engine format. Raises EngineError for a format that this version does not run."""
-    if format not in _MODULES:
+    if format not in FORMATS:
         raise EngineError(f"engine format {format!r} cannot be run by this version; it runs {', '.join(FORMATS)}")
-    return importlib.import_module(f"hero_rt.engines.{_MODULES[format]}")
+    if format in ("tensorrt", "tensorrt-rtx"):
+        return importlib.import_module("hero_rt.engines.tensorrt").BACKENDS[format]
+    return importlib.import_module(f"hero_rt.engines.{format}")

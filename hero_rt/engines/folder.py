@@ -7,6 +7,7 @@ import torch
 from hero_rt.engines.backend import backend
 from hero_rt.engines.engine import Engine
 from hero_rt.engines.manifest import DTYPES, check_files, read_manifest
+from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.profile import Profile
 
@@ -23,6 +24,9 @@ class EngineFolder:
         if difference := self._backend.mismatch(self.manifest.target, here):
             raise EngineError(f"{folder} was {difference}; rebuild: {self.manifest.rebuild_command(folder)}")
         check_files(folder, self.manifest)
+        # a plan's scratch is what its builder counted, so the first engine's fits the largest
+        scratch = max(engine.contents.get("activation_bytes", 0) for engine in self.manifest.engines)
+        self._workspace = Workspace(self.device, scratch)
         self._engines: dict[str, Engine] = {}
 
     def open(self, submodule: str, profile: Profile) -> Engine:
@@ -34,7 +38,11 @@ class EngineFolder:
             )
         if record.file not in self._engines:
             self._engines[record.file] = self._backend.open_engine(
-                self.folder / record.file, record.specs("inputs"), record.specs("outputs"), self.device
+                self.folder / record.file,
+                record.specs("inputs"),
+                record.specs("outputs"),
+                self._workspace,
+                [self.folder / name for name in record.weights],
             )
         return self._engines[record.file]
 
@@ -42,3 +50,4 @@ class EngineFolder:
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()
+        self._workspace.close()

@@ -1,21 +1,21 @@
 """manifest.json: what an engine folder holds, from what and for what. The exporter writes it, the runtime checks it."""
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hero_rt.engines.atomic import write_atomically
 from hero_rt.errors import EngineError
 from hero_rt.models.config import HeroConfig
 from hero_rt.models.submodules import Specs, TensorSpec
 from hero_rt.profile import Profile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+_UNSEALED = "0" * 64
 
 EngineFormat = Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "aoti"]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -48,7 +48,8 @@ class Target(_Strict):
     cuda: str | None = None
     driver: str | None = None
     gpu: str | None = None
-    compute_capabilities: list[str] = []
+    compute_capabilities: list[str] = []  # "sm_89"; "sm_80+" is that and every later one
+    version_compatible: bool = False  # runs on later versions of the library too
 
 
 class EngineRecord(_Strict):
@@ -57,13 +58,14 @@ class EngineRecord(_Strict):
     submodule: str
     profile: str
     file: str
-    weights: list[str]  # files that `file` reads its weights from
+    weights: list[str]  # files that `file` needs beside it: its weights, or the library of its plugin
     inputs: list[TensorRecord]
     outputs: list[TensorRecord]
     build_key: str  # hash of all that determines the engine
     build_seconds: float
     peak_memory_bytes: int
     build_flags: dict[str, Any] = {}
+    contents: dict[str, Any] = {}  # what the build saw inside: nodes, layers, memory
     parity: dict[str, Any] | None = None  # filled by verification
 
     def specs(self, side: Literal["inputs", "outputs"]) -> Specs:
@@ -78,11 +80,13 @@ class Manifest(_Strict):
     format: EngineFormat
     dtype: Literal["fp32", "fp16"]
     checkpoint: str  # as the build command named it
+    options: str = ""  # further options of the build command
     model: dict[str, Any]  # HeroConfig
     kernel_digest: str
     target: Target
     engines: list[EngineRecord]
     files: dict[str, FileRecord]
+    sha256: str = ""  # of this file, written last: a changed byte anywhere does not open
 
     @property
     def config(self) -> HeroConfig:
@@ -104,7 +108,7 @@ class Manifest(_Strict):
         profiles = " ".join(f"--profile {p}" for p in wanted)
         return (
             f"hero-export build-engines {self.checkpoint} --format {self.format} --dtype {self.dtype} "
-            f"{profiles} --out {folder}"
+            f"{profiles} {self.options} --out {folder}".replace("  ", " ")
         )
 
 
@@ -131,16 +135,13 @@ def record_of(path: Path) -> FileRecord:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Atomically, and last of all files: a folder whose build was killed has none, and does not open."""
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".manifest-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(manifest.model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, folder / MANIFEST_NAME)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    text = manifest.model_copy(update={"sha256": _UNSEALED}).model_dump_json(indent=2) + "\n"
+    write_atomically(folder / MANIFEST_NAME, text.replace(_UNSEALED, _seal(text)).encode())
+
+
+def _seal(text: str) -> str:
+    """SHA-256 of manifest.json with 64 zeros where the hash itself stands."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -153,7 +154,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} has no {MANIFEST_NAME}: not an engine folder, or its build did not finish; run it again"
         )
     try:
-        manifest = Manifest.model_validate_json(path.read_text())
+        text = path.read_bytes().decode()
+        manifest = Manifest.model_validate_json(text)
     except (ValidationError, UnicodeDecodeError) as error:
         schema = _schema_version(path)
         if schema not in (None, SCHEMA_VERSION):
@@ -163,6 +165,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise EngineError(f"{path} is not valid ({where}: {first['msg']}); rebuild the folder") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise EngineError(_schema_message(path, manifest.schema_version))
+    if _seal(text.replace(manifest.sha256, _UNSEALED)) != manifest.sha256:
+        raise EngineError(f"{path} is not as it was written: its SHA-256 differs; rebuild the folder")
     return manifest
 
 

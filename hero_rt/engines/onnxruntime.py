@@ -1,6 +1,6 @@
 """ONNX Runtime, CPU and CUDA: torch tensors are bound by address, nothing is copied on either side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hero_rt.engines.engine import check_tensors
 from hero_rt.engines.manifest import Target
+from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.models.submodules import Specs
 
@@ -42,8 +43,10 @@ def mismatch(built: Target, here: Target) -> str | None:
     return None
 
 
-def open_engine(path: Path, inputs: Specs, outputs: Specs, device: torch.device) -> "OnnxRuntimeEngine":
-    return OnnxRuntimeEngine(path, inputs, outputs, device)
+def open_engine(
+    path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
+) -> "OnnxRuntimeEngine":
+    return OnnxRuntimeEngine(path, inputs, outputs, workspace.device)  # the graph names its weight file itself
 
 
 class OnnxRuntimeEngine:

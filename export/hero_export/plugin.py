@@ -1,0 +1,72 @@
+"""Which temporal-attention plugin a plan is built with, and its registration."""
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hero_rt.errors import EngineError
+
+PLUGIN_CHOICES = ("auto", "python", "library", "off")
+LIBRARY_VARIABLE = "HERO_PLUGIN_LIBRARY"
+_DEFAULT_LIBRARY = Path("build/plugin/libhero_plugin.so")  # where `make plugin` leaves it
+
+
+def library_path() -> Path:
+    """The C++ plugin: $HERO_PLUGIN_LIBRARY, else what `make plugin` built under the working directory."""
+    return Path(os.environ.get(LIBRARY_VARIABLE, _DEFAULT_LIBRARY))
+
+
+def resolve_plugin(format: str, choice: str) -> str:
+    """`auto` as one of python, library and off: the fastest that this machine has. Raises EngineError.
+
+    The Python plugin leaves plans free of files beside them, so it goes first where the format has it.
+    """
+    python = format == "tensorrt" and importlib.util.find_spec("triton") is not None
+    library = library_path().is_file()
+    if choice == "auto":
+        return "python" if python else "library" if library else "off"
+    if choice == "python" and not python:
+        raise EngineError("--plugin python needs Triton: pip install 'hero-runtime[kernels]'")
+    if choice == "library" and not library:
+        raise EngineError(
+            f"--plugin library: {library_path()} does not exist; run make plugin, or set {LIBRARY_VARIABLE}"
+        )
+    return choice
+
+
+def register(plugin: str, trt: Any) -> None:
+    """Give TensorRT's registry the plugin; with `off` the graph's nodes are built from their function body."""
+    if plugin == "library":
+        trt.get_plugin_registry().load_library(str(library_path()))
+    elif plugin == "python":
+        from hero_kernels.temporal_attention_im3 import tensorrt as python_plugin
+
+        python_plugin.register()
+
+
+@contextmanager
+def loader_path(format: str) -> Iterator[None]:
+    """While open, processes that are started can parse plugin nodes with TensorRT-RTX.
+
+    Its parser looks for an unversioned library that the wheel lacks, and aborts the process without it.
+    """
+    found = importlib.util.find_spec("tensorrt_rtx_libs") if format == "tensorrt-rtx" else None
+    if found is None or not found.submodule_search_locations:
+        yield
+        return
+    name, before = "libtensorrt_rtx.so", os.environ.get("LD_LIBRARY_PATH")
+    with tempfile.TemporaryDirectory(prefix="hero-loader-") as folder:
+        versioned = next(Path(found.submodule_search_locations[0]).glob(f"{name}.*"))
+        Path(folder, name).symlink_to(versioned)
+        os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, (folder, before)))
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["LD_LIBRARY_PATH"]
+            else:
+                os.environ["LD_LIBRARY_PATH"] = before

@@ -1,0 +1,66 @@
+"""What TensorRT says while it builds: reasons of a failure, the layers it chose, progress that can be stopped."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+Progress = Callable[[str, int, int], bool]  # phase, steps done, steps in all; False stops the build
+
+_LAYER = re.compile(r"^Layer\((?P<kind>[^)]*)\): (?P<name>.*?), Tactic: ")
+_MEMORY = {
+    "activation_bytes": re.compile(r"Total Activation Memory: (\d+) bytes"),
+    "device_weights_bytes": re.compile(r"Total Weights Memory: (\d+) bytes"),
+}
+
+
+def make_logger(trt: Any) -> Any:
+    """An ILogger that prints nothing and keeps errors, warnings, the engine's layers and its memory."""
+
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.warnings: list[str] = []
+            self.layers: list[str] = []  # "kind: name" of each layer of the engine, which fuses those of the network
+            self.memory: dict[str, int] = {}
+
+        def log(self, severity: Any, message: str) -> None:
+            message = message.strip()
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif severity == trt.ILogger.WARNING:
+                self.warnings.append(message)
+            elif layer := _LAYER.match(message):
+                self.layers.append(f"{layer['kind']}: {layer['name']}")
+            else:
+                for name, pattern in _MEMORY.items():
+                    if found := pattern.search(message):
+                        self.memory[name] = int(found[1])
+
+    return Logger()
+
+
+def make_monitor(trt: Any, progress: Progress) -> Any:
+    """An IProgressMonitor that reports each step and stops the build where `progress` says so."""
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.stopped = False
+            self._totals: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._totals[phase_name] = num_steps
+            self._tell(phase_name, 0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            self._tell(phase_name, step + 1)
+            return not self.stopped
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._tell(phase_name, self._totals.get(phase_name, 0))
+
+        def _tell(self, phase: str, done: int) -> None:
+            self.stopped |= not progress(phase, done, self._totals.get(phase, done))
+
+    return Monitor()

@@ -1,0 +1,109 @@
+"""Engines built in a process each: memory is given back whole, a peak is one engine's own, a build can be stopped."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hero_export.formats import BuildSettings, FinishedEngine, build_engine
+from hero_rt.cli_errors import INTERRUPTED
+from hero_rt.errors import HeroError
+from hero_rt.profile import Profile
+
+_STOP_SECONDS = 5.0  # for an interrupted build to end by itself
+
+PhaseReport = Callable[[str, int, int], None]  # "unet_step: phase", steps done, steps in all
+
+
+class Workers:
+    """Starts builds; leaving the block ends those that still run, so that a Ctrl-C leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._running: set[Any] = set()
+        self._stopped = False
+        self._lock = threading.Lock()  # several threads wait for a build each
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            _stop(process)
+
+    def build(
+        self, settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str, on_phase: PhaseReport
+    ) -> FinishedEngine:
+        """Build one engine at `path` and wait for it. Raises what it raised, or HeroError where it was killed."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(sender, settings, submodule, profile, path, key))
+        with self._lock:
+            if self._stopped:
+                raise KeyboardInterrupt
+            process.start()
+            self._running.add(process)
+        sender.close()  # the child's end closes with the child
+        try:
+            while not isinstance(message := receiver.recv(), FinishedEngine):
+                if isinstance(message, BaseException):
+                    raise message
+                phase, done, total = message
+                on_phase(f"{submodule}: {phase}", done, total)
+            return message
+        except EOFError as error:
+            process.join()
+            if self._stopped:
+                raise KeyboardInterrupt from error
+            raise HeroError(
+                f"the process building {submodule} at {profile} was killed (exit code {process.exitcode}), most often "
+                "for want of memory; run the command again with more free (finished engines are kept)"
+            ) from error
+        finally:
+            receiver.close()
+            process.join()
+            with self._lock:
+                self._running.discard(process)
+
+
+def _stop(process: Any) -> None:
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGINT)  # heard twice where the terminal signals the whole group; no harm
+        process.join(_STOP_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _work(sender: Connection, settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str) -> None:
+    """The child. A Ctrl-C stops TensorRT at its next step; what has no steps is killed by the parent."""
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def progress(phase: str, done: int, total: int) -> bool:
+        sender.send((phase, done, total))
+        return not interrupted.is_set()
+
+    try:
+        sender.send(build_engine(settings, submodule, profile, path, key, progress))
+    except (HeroError, OSError) as error:
+        sender.send(error)  # for the user; anything else is a defect: its traceback is printed, the parent sees an end
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot stop its builds."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

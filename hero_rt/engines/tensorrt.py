@@ -1,0 +1,218 @@
+"""TensorRT plans, of TensorRT and TensorRT-RTX alike: the libraries differ in their module's name."""
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.version import Version
+from torch import Tensor
+
+from hero_rt.engines.cuda import CudaGraph
+from hero_rt.engines.engine import check_tensors
+from hero_rt.engines.manifest import Target
+from hero_rt.engines.workspace import Workspace
+from hero_rt.errors import EngineError
+from hero_rt.models.submodules import Specs, TensorSpec
+
+_log = logging.getLogger(__name__)
+
+
+class TensorRT:
+    """The backend of one of the two libraries."""
+
+    def __init__(self, format: str, module: str):
+        self.format, self._module = format, module
+
+    def module(self) -> Any:
+        """The library's Python module. Raises EngineError naming the package to install."""
+        try:
+            return importlib.import_module(self._module)
+        except (ImportError, OSError) as error:  # OSError: bindings without their libraries
+            raise EngineError(
+                f"engine format {self.format} cannot import {self._module}: {error}; "
+                f"pip install 'hero-runtime[{self.format}]'"
+            ) from error
+
+    def default_device(self) -> torch.device:
+        return torch.device("cuda")
+
+    def library(self) -> Target:
+        """The library alone: what a builder that names its targets needs."""
+        return Target(library=self.format, library_version=self.module().__version__)
+
+    def this_machine(self, device: torch.device) -> Target:
+        target = self.library()
+        if device.type != "cuda" or not torch.cuda.is_available():
+            raise EngineError(f"{self.format} engines run on NVIDIA GPUs; device {device} is not one that PyTorch sees")
+        major, minor = torch.cuda.get_device_capability(device)
+        target.gpu, target.cuda = torch.cuda.get_device_name(device), torch.version.cuda
+        target.compute_capabilities = [f"sm_{major}{minor}"]
+        return target
+
+    def mismatch(self, built: Target, here: Target) -> str | None:
+        built_version, version = Version(built.library_version), Version(here.library_version)
+        later_runs = built.version_compatible and version >= built_version
+        if built_version.release[:3] != version.release[:3] and not later_runs:
+            return f"built with {self.format} {built_version}, {version} is installed"
+        if not any(_covers(capability, here.compute_capabilities[0]) for capability in built.compute_capabilities):
+            wanted = ", ".join(built.compute_capabilities)
+            return f"built for {wanted}, this is {here.gpu} ({here.compute_capabilities[0]})"
+        return None
+
+    def open_engine(
+        self, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
+    ) -> "TensorRTEngine":
+        return TensorRTEngine(self.module(), path, inputs, outputs, workspace, beside)
+
+
+BACKENDS = {"tensorrt": TensorRT("tensorrt", "tensorrt"), "tensorrt-rtx": TensorRT("tensorrt-rtx", "tensorrt_rtx")}
+
+
+def _covers(capability: str, gpu: str) -> bool:
+    """sm_89 is itself, sm_80+ every GPU from it on."""
+    if capability.endswith("+"):
+        return int(gpu[3:]) >= int(capability[3:-1])
+    return capability == gpu
+
+
+class TensorRTEngine:
+    """One plan in an execution context, with buffers of its own; a CUDA graph from the second call on.
+
+    beside: files that the plan needs: the plugin's library, or the graph whose weights a stripped plan takes.
+    """
+
+    def __init__(
+        self, trt: Any, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
+    ):
+        self.name, self.inputs, self.outputs = path.name, inputs, outputs
+        self._device, self._stream = workspace.device, workspace.stream
+        self._logger = _logger(trt)
+        for library in (file for file in beside if file.suffix == ".so"):
+            trt.get_plugin_registry().load_library(str(library))
+        self._runtime = trt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise self._failed(f"{trt.__name__} {trt.__version__} cannot load it")
+        for graph in (file for file in beside if file.suffix == ".onnx"):
+            self._refit(trt, graph)
+        self._check_boundary(trt)
+        self._context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if self._context is None:
+            raise self._failed("no execution context; is there enough GPU memory?")
+        self._scratch = workspace.scratch(self._engine.device_memory_size_v2)
+        self._context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
+        specs = {**inputs, **outputs}
+        self._buffers = {
+            name: torch.empty(spec.shape, dtype=spec.dtype, device=self._device) for name, spec in specs.items()
+        }
+        for name, buffer in self._buffers.items():
+            if not self._context.set_tensor_address(name, buffer.data_ptr()):
+                raise self._failed(f"tensor {name!r} takes no address")
+        self._bound: dict[str, Tensor] = {}
+        self._graph: CudaGraph | None = None
+        self._calls, self._capturable = 0, True
+
+    def bind(self, constants: Mapping[str, Tensor]) -> None:
+        check_tensors(self.name, self.inputs, constants, required=False)
+        given = self._ready(constants)
+        with self._stream:
+            self._copy_in(given)
+        self._bound = {name: self._buffers[name] for name in constants}
+
+    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
+        check_tensors(self.name, self.inputs, self._bound | inputs, required=True)
+        # PyTorch's own memory: the buffers belong to the next call, and results of several windows are held at once
+        results = {name: torch.empty_like(self._buffers[name]) for name in self.outputs}
+        given = self._ready(inputs)
+        with self._stream:
+            self._copy_in(given)
+            self._run()
+            for name, result in results.items():
+                self._stream.copy(result, self._buffers[name])
+        return results
+
+    def close(self) -> None:
+        self._stream.synchronize()
+        if self._graph is not None:
+            self._graph.close()
+        self._graph, self._bound, self._buffers = None, {}, {}
+        del self._context, self._engine, self._runtime, self._scratch  # in this order: each needs the next
+
+    def _run(self) -> None:
+        """The first call warms up, the second is captured: lazily loaded kernels and allocations come before."""
+        self._calls += 1
+        if self._calls == 2:
+            self._capture()
+        if self._graph is not None:
+            self._graph.launch()
+        else:
+            self._enqueue()
+
+    def _capture(self) -> None:
+        try:
+            self._graph = self._stream.capture(self._enqueue)
+        except EngineError as error:  # slower, not wrong
+            _log.warning("%s runs without a CUDA graph: %s", self.name, error)
+
+    def _enqueue(self) -> None:
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise self._failed("it does not run")
+
+    def _ready(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Dense and on the device, before this stream waits for PyTorch's; held by the caller until it has waited."""
+        for name, tensor in tensors.items():
+            if tensor.device.type != self._device.type:
+                where = f"is on {tensor.device}, the engine runs on {self._device}"
+                raise EngineError(f"{self.name}: input {name!r} {where}")
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+    def _copy_in(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self._stream.copy(self._buffers[name], tensor)
+
+    def _check_boundary(self, trt: Any) -> None:
+        for mode, specs in ((trt.TensorIOMode.INPUT, self.inputs), (trt.TensorIOMode.OUTPUT, self.outputs)):
+            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+            seen = {
+                name: TensorSpec(tuple(self._engine.get_tensor_shape(name)), self._dtype(trt, name))
+                for name in names
+                if self._engine.get_tensor_mode(name) == mode
+            }
+            if seen != specs:
+                odd = next(name for name in (*specs, *seen) if seen.get(name) != specs.get(name))
+                raise self._failed(f"tensor {odd!r} is {seen.get(odd)}, the manifest says {specs.get(odd)}")
+
+    def _dtype(self, trt: Any, name: str) -> torch.dtype:
+        types = {trt.DataType.FLOAT: torch.float32, trt.DataType.HALF: torch.float16}
+        dtype = self._engine.get_tensor_dtype(name)
+        if dtype not in types:
+            raise self._failed(f"tensor {name!r} is {dtype}, neither FP32 nor FP16")
+        return types[dtype]
+
+    def _refit(self, trt: Any, graph: Path) -> None:
+        refitter = trt.Refitter(self._engine, self._logger)
+        parser = trt.OnnxParserRefitter(refitter, self._logger)
+        if not parser.refit_from_file(str(graph)) or not refitter.refit_cuda_engine():
+            raise self._failed(f"it does not take the weights of {graph.name}")
+
+    def _failed(self, what: str) -> EngineError:
+        said = f": {self._logger.errors[-1]}" if self._logger.errors else ""
+        return EngineError(f"{self.name}: {what}{said}; rebuild the folder with hero-export build-engines")
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):
+        """Keeps errors for the message that names the engine; prints nothing."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message.strip())
+
+    return Logger()
