@@ -27,13 +27,15 @@ class CudaStream:
 
     def __init__(self, device: torch.device):
         self._device, self._rt = device, _runtime()
-        with torch.cuda.device(device.index):
+        self._current = torch.cuda.device(-1 if device.index is None else device.index)  # -1: as it is
+        with self._current:
             self._stream = self._check(self._rt.cudaStreamCreateWithFlags(self._rt.cudaStreamNonBlocking))
             self._event = self._check(self._rt.cudaEventCreateWithFlags(self._rt.cudaEventDisableTiming))
         self.handle = int(self._stream)
 
     def __enter__(self) -> "CudaStream":
-        """What PyTorch's stream was given before happens before what this one is given now."""
+        """On this device; what PyTorch's stream was given before happens before what this one is given now."""
+        self._current.__enter__()
         torch_stream = torch.cuda.current_stream(self._device).cuda_stream
         self._check(self._rt.cudaEventRecord(self._event, torch_stream))
         self._check(self._rt.cudaStreamWaitEvent(self._stream, self._event, 0))
@@ -44,6 +46,7 @@ class CudaStream:
         torch_stream = torch.cuda.current_stream(self._device).cuda_stream
         self._check(self._rt.cudaEventRecord(self._event, self._stream))
         self._check(self._rt.cudaStreamWaitEvent(torch_stream, self._event, 0))
+        self._current.__exit__(None, None, None)
 
     def copy(self, target: Tensor, source: Tensor) -> None:
         """Equal shapes and dtypes, both dense and on the device."""

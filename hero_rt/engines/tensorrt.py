@@ -90,6 +90,20 @@ class TensorRTEngine:
         self.name, self.inputs, self.outputs = path.name, inputs, outputs
         self._device, self._stream = workspace.device, workspace.stream
         self._logger = _logger(trt)
+        with self._stream:
+            self._open(trt, path, workspace, beside)
+        specs = {**inputs, **outputs}
+        self._buffers = {
+            name: torch.empty(spec.shape, dtype=spec.dtype, device=self._device) for name, spec in specs.items()
+        }
+        for name, buffer in self._buffers.items():
+            if not self._context.set_tensor_address(name, buffer.data_ptr()):
+                raise self._failed(f"tensor {name!r} takes no address")
+        self._bound: dict[str, Tensor] = {}
+        self._graph: CudaGraph | None = None
+        self._calls, self._capturable = 0, True
+
+    def _open(self, trt: Any, path: Path, workspace: Workspace, beside: Sequence[Path]) -> None:
         for library in (file for file in beside if file.suffix == ".so"):
             trt.get_plugin_registry().load_library(str(library))
         self._runtime = trt.Runtime(self._logger)
@@ -104,16 +118,6 @@ class TensorRTEngine:
             raise self._failed("no execution context; is there enough GPU memory?")
         self._scratch = workspace.scratch(self._engine.device_memory_size_v2)
         self._context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
-        specs = {**inputs, **outputs}
-        self._buffers = {
-            name: torch.empty(spec.shape, dtype=spec.dtype, device=self._device) for name, spec in specs.items()
-        }
-        for name, buffer in self._buffers.items():
-            if not self._context.set_tensor_address(name, buffer.data_ptr()):
-                raise self._failed(f"tensor {name!r} takes no address")
-        self._bound: dict[str, Tensor] = {}
-        self._graph: CudaGraph | None = None
-        self._calls, self._capturable = 0, True
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
         check_tensors(self.name, self.inputs, constants, required=False)

@@ -1,6 +1,5 @@
 """AOTInductor packages: equal numbers, and refused where their native code does not belong."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.profile import Profile
 from tests.clips import small_clip
+from tests.manifests import edit_manifest
 from tests.test_commands import run
 
 SETTINGS = BuildSettings(Checkpoint("random", "hero-tiny"), format="aoti", device="cpu")
@@ -59,9 +59,7 @@ def test_a_package_equals_eager(decoder_folder, tiny):
 )
 def test_native_code_for_another_machine_is_refused_before_it_is_loaded(decoder_folder, tmp_path, target, message):
     copy = Path(shutil.copytree(decoder_folder, tmp_path / "copy"))
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["target"] |= target
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(copy, {"target": target})
     with pytest.raises(EngineError, match=message):
         open_engines(copy, "cpu")
 

@@ -17,11 +17,14 @@ import hero_export.build
 from hero_export.build import RECORDS, build_engines
 from hero_export.checkpoint import Checkpoint
 from hero_export.formats import BuildSettings
+from hero_export.worker import Workers
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
+from hero_rt.engines.manifest import write_manifest
 from hero_rt.errors import EngineError, UsageError
 from hero_rt.models.submodules import SUBMODULES
 from hero_rt.profile import Profile
+from tests.manifests import edit_manifest
 
 TINY = BuildSettings(Checkpoint("random", "hero-tiny"))
 PROFILE = Profile(64, 64, 16)
@@ -54,9 +57,7 @@ def test_truncated_missing_and_unlisted_files_are_named(copy):
     graph.unlink()
     with pytest.raises(EngineError, match=rf"{graph.name} is missing; rebuild: "):
         open_engines(copy, "cpu")
-    manifest = json.loads((copy / "manifest.json").read_text())
-    del manifest["files"][graph.name]
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    unlist(copy, graph.name)
     with pytest.raises(EngineError, match=rf"does not list {graph.name}"):
         open_engines(copy, "cpu")
 
@@ -65,8 +66,11 @@ def test_truncated_missing_and_unlisted_files_are_named(copy):
     ("change", "message"),
     [
         pytest.param({"schema_version": 99}, "schema version 99, this hero-runtime reads", id="newer-schema"),
-        pytest.param({"surprise": 1}, r"is not valid \(surprise", id="unknown-field"),
-        pytest.param({"format": "tensorrt"}, "engine format 'tensorrt' cannot be run", id="other-format"),
+        pytest.param(
+            {"format": "tensorrt"},
+            r"cannot import tensorrt: .* pip install 'hero-runtime\[tensorrt\]'",
+            id="other-format",
+        ),
         pytest.param({"format": "aoti"}, "built with torch .* is installed", id="other-library"),
         pytest.param(
             {"target": {"library": "onnxruntime", "library_version": "99.1.0"}},
@@ -76,11 +80,25 @@ def test_truncated_missing_and_unlisted_files_are_named(copy):
     ],
 )
 def test_a_manifest_that_does_not_fit_says_what_differs(copy, change, message):
-    path = copy / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edit_manifest(copy, change)
     with pytest.raises(EngineError, match=message) as caught:
         open_engines(copy, "cpu")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"schema_version": 99, "surprise": 1}, "schema version 99, this hero-runtime", id="newer-schema"),
+        pytest.param({"surprise": 1}, r"is not valid \(surprise", id="unknown-field"),
+        pytest.param({"dtype": "fp16"}, "is not as it was written: its SHA-256 differs", id="edited-by-hand"),
+    ],
+)
+def test_a_manifest_changed_by_others_is_refused(copy, change, message):
+    path = copy / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(EngineError, match=message):
+        open_engines(copy, "cpu")
 
 
 def test_no_manifest_and_no_folder_are_clear(copy, tmp_path):
@@ -104,12 +122,20 @@ def test_another_profile_is_refused_with_the_command_that_adds_it(engine_folder)
     assert "--profile 256x256x16-cfg" in message
 
 
+def unlist(folder: Path, name: str) -> None:
+    manifest = read_manifest(folder)
+    del manifest.files[name]
+    write_manifest(folder, manifest)
+
+
 KILLED_BUILD = """
 import pathlib
 from hero_export import build
 from hero_export.checkpoint import Checkpoint
 from hero_export.formats import BuildSettings
+from hero_export.worker import Workers
 from hero_rt.profile import Profile
+from tests.manifests import edit_manifest
 
 if __name__ == "__main__":
     build.SUBMODULES = {quick!r}
@@ -145,11 +171,11 @@ def test_a_killed_build_does_not_open_and_the_next_one_goes_on(tmp_path, monkeyp
 def test_a_rebuilt_folder_keeps_what_is_equal_and_adds_a_profile(engine_folder, copy, monkeypatch):
     built = []
 
-    def refuse(settings, name, profile, path, key):
+    def refuse(workers, settings, name, *_):
         built.append(name)
         raise RuntimeError("nothing needs building")
 
-    monkeypatch.setattr(hero_export.build, "_in_fresh_process", refuse)
+    monkeypatch.setattr(Workers, "build", refuse)
     manifest = build_engines(TINY, copy, [Profile(128, 64, 16)])
     before = read_manifest(engine_folder)
     assert (manifest.engines, manifest.files) == (before.engines, before.files)
@@ -158,10 +184,7 @@ def test_a_rebuilt_folder_keeps_what_is_equal_and_adds_a_profile(engine_folder, 
     with pytest.raises(RuntimeError, match="nothing needs building"):
         build_engines(TINY, copy, [Profile(128, 64, 16)])
     assert built == ["vae_encoder"]
-    manifest_file = copy / "manifest.json"
-    listed = json.loads(manifest_file.read_text())
-    del listed["files"]["vae_encoder.128x64x16.onnx"]
-    manifest_file.write_text(json.dumps(listed))
+    unlist(copy, "vae_encoder.128x64x16.onnx")
     with pytest.raises(RuntimeError, match="nothing needs building"):
         build_engines(TINY, copy, [Profile(128, 64, 16)])
     assert built == ["vae_encoder", "vae_encoder"]

@@ -14,6 +14,7 @@ from hero_export.verify import THRESHOLDS, relative_l2
 from hero_rt.engines import read_manifest
 from hero_rt.models.submodules import SUBMODULES
 from tests.clips import CARPHONE
+from tests.manifests import edit_manifest
 from tests.test_commands import run
 
 
@@ -39,8 +40,7 @@ def test_sound_engines_pass_on_a_real_clip_and_the_manifest_remembers(copy, tmp_
 
 def test_engines_of_other_weights_fail_with_exit_code_3(copy, capsys):
     """The manifest names seed 1, the engines are seed 0's: every submodule's numbers are another model's."""
-    manifest = copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("--seed 0", "--seed 1"))
+    edit_manifest(copy, {"checkpoint": "random --preset hero-tiny --seed 1"})
     assert run(hero_export.cli.main, "verify", copy) == 3
     err = capsys.readouterr().err
     assert err.count("FAILED") >= len(SUBMODULES)
