@@ -223,6 +223,45 @@ def verify(
         )
 
 
+@app.command(epilog="Example: [bold]hero-export inspect engines --layers unet_step[/bold]")
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Engine folder.")],
+    layers: Annotated[
+        str | None, typer.Option(help="Also list every layer of this submodule's engines (polygraphy).")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write it to this file.")] = None,
+) -> None:
+    """Show what is inside each engine: layers, weights by type, memory, what computes attention."""
+    from hero_export.inspect import inspect_folder, layer_listing
+
+    found = inspect_folder(folder)
+    target = found.target
+    console.print(
+        f"{found.folder}: {found.model}, {found.format} {target.library_version}, {found.dtype}, for "
+        f"{', '.join(target.compute_capabilities) or 'any device'}; all files intact",
+        f"from {found.checkpoint}; runs here: {found.runs_here}",
+        sep="\n",
+        soft_wrap=True,
+    )
+    table = Table("engine", "size", "weights", "activations", "most frequent layers", "attention by")
+    for engine in found.engines:
+        frequent = sorted(engine.layers.items(), key=lambda item: -item[1])[:5]
+        weights = ", ".join(f"{_mib(size)} {name}" for name, size in engine.weights_by_type.items())
+        table.add_row(
+            engine.engine,
+            _mib(engine.file_bytes),
+            weights or _mib(engine.weights_bytes),
+            "" if engine.activation_bytes is None else _mib(engine.activation_bytes),
+            ", ".join(f"{count} {name}" for name, count in frequent),
+            ", ".join(engine.attention),
+        )
+    console.print(table)
+    if layers is not None:
+        console.print(layer_listing(folder, layers), soft_wrap=True, markup=False, highlight=False)
+    if json is not None:
+        json.write_text(found.model_dump_json(indent=2) + "\n")
+
+
 @app.command(epilog="Example: [bold]hero-export doctor --json doctor.json[/bold]")
 def doctor(json: Annotated[Path | None, typer.Option(help="Also write it to this file.")] = None) -> None:
     """Show what is installed, which engine formats can be built and run here, and how to add what is missing."""

@@ -6,7 +6,7 @@ from typing import Any
 
 Progress = Callable[[str, int, int], bool]  # phase, steps done, steps in all; False stops the build
 
-_LAYER = re.compile(r"^Layer\((?P<kind>[^)]*)\): (?P<name>.*?), Tactic: ")
+_LAYER = re.compile(r"^Layer\((?P<kind>[^)]*)\): (?P<name>.*?), Tactic: ", re.MULTILINE)
 _MEMORY = {
     "activation_bytes": re.compile(r"Total Activation Memory: (\d+) bytes"),
     "device_weights_bytes": re.compile(r"Total Weights Memory: (\d+) bytes"),
@@ -30,9 +30,8 @@ def make_logger(trt: Any) -> Any:
                 self.errors.append(message)
             elif severity == trt.ILogger.WARNING:
                 self.warnings.append(message)
-            elif layer := _LAYER.match(message):
-                self.layers.append(f"{layer['kind']}: {layer['name']}")
             else:
+                self.layers += [f"{layer['kind']}: {layer['name']}" for layer in _LAYER.finditer(message)]
                 for name, pattern in _MEMORY.items():
                     if found := pattern.search(message):
                         self.memory[name] = int(found[1])
