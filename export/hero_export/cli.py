@@ -190,15 +190,20 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="Engine folder.")],
     clip: Annotated[Path | None, typer.Option(help="A real clip to verify on; default: a synthetic pan.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: what the engines allow.")] = None,
+    eager: Annotated[
+        str | None, typer.Option(help="Judge the PyTorch model in fp32 or fp16 in place of the engines.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write every figure to this file.")] = None,
 ) -> None:
     """Compare every engine with the FP32 model it was built from, on a clip; exit code 3 where one differs too much."""
     from hero_export.verify import THRESHOLDS, OutputParity
     from hero_export.verify import verify as run
 
+    if eager is not None:
+        _dtype(eager)
     with console.status(f"verify {folder}"):
-        report = run(folder, clip, device)
-    limits = THRESHOLDS[report.dtype]
+        report = run(folder, clip, device, eager)
+    limits = THRESHOLDS[report.judged_as]
     table = Table(
         "engine", "worst output", "relative L2", "max abs", "cosine", "", title=f"{folder} against FP32 eager"
     )
@@ -218,7 +223,7 @@ def verify(
         json.write_text(report.model_dump_json(indent=2) + "\n")
     if not report.passed:
         raise ParityError(
-            f"{folder} differs from FP32 eager by more than {limits.per_output:.0e} an output, "
+            f"{f'eager {eager}' if eager else folder} differs from FP32 eager by more than {limits.per_output:.0e} an output, "
             f"{limits.latents:.0e} in the latents or {limits.psnr:.0f} dB"
         )
 

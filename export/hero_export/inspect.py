@@ -74,9 +74,8 @@ def layer_listing(folder: Path, submodule: str) -> str:
     check_files(folder, manifest)
     engines = [engine for engine in manifest.engines if engine.submodule == submodule]
     if not engines:
-        raise EngineError(
-            f"{folder} has no {submodule} engine; it holds {', '.join(e.submodule for e in manifest.engines)}"
-        )
+        held = ", ".join(sorted({engine.submodule for engine in manifest.engines}))
+        raise EngineError(f"{folder} has no {submodule} engine; it holds {held}")
     return "\n".join(f"{engine.file}\n{_layers(folder, manifest, engine)}" for engine in engines)
 
 

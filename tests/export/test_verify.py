@@ -1,6 +1,7 @@
 """Verification finds engines that are not the model, and says which output."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import hero_export.cli
 from hero_export.checkpoint import Checkpoint
 from hero_export.verify import THRESHOLDS, relative_l2
 from hero_rt.engines import read_manifest
+from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
 from hero_rt.models.submodules import SUBMODULES
 from tests.clips import CARPHONE
 from tests.manifests import edit_manifest
@@ -46,6 +48,39 @@ def test_engines_of_other_weights_fail_with_exit_code_3(copy, capsys):
     assert err.count("FAILED") >= len(SUBMODULES)
     assert "differs from FP32 eager by more than 1e-04 an output" in err
     assert any(engine.parity is not None and not engine.parity["passed"] for engine in read_manifest(copy).engines)
+
+
+def test_eager_half_precision_passes_by_thresholds_of_its_own_and_is_not_recorded(copy, tmp_path, capsys):
+    unguided(copy)
+    before = (copy / "manifest.json").read_bytes()
+    report = tmp_path / "parity.json"
+    assert run(hero_export.cli.main, "verify", copy, "--eager", "fp16", "--json", report) == 0, capsys.readouterr().err
+    figures = json.loads(report.read_text())
+    assert figures["judged_as"] == "eager fp16"
+    assert 1e-4 < max(row["relative_l2"] for row in figures["outputs"]) < THRESHOLDS["eager fp16"].per_output
+    assert (copy / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_not_finite_fail(copy, monkeypatch, capsys, value):
+    unguided(copy)
+    real = OnnxRuntimeEngine.__call__
+
+    def broken(self, **inputs):
+        outputs = real(self, **inputs)
+        if "vae_decoder" in self.name:
+            outputs["frames"][0, 0, 0, 0] = value
+        return outputs
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "__call__", broken)
+    assert run(hero_export.cli.main, "verify", copy) == 3
+    assert capsys.readouterr().err.count("FAILED") == 2  # the decoder's frames, and the clip
+
+
+def unguided(folder: Path) -> None:
+    """Drop the profile with guidance: half the time."""
+    manifest = read_manifest(folder)
+    edit_manifest(folder, {"engines": [e.model_dump() for e in manifest.engines if "-cfg" not in e.profile]})
 
 
 def test_relative_l2_is_the_norm_ratio_and_nan_is_a_failure():
