@@ -223,7 +223,8 @@ def verify(
         json.write_text(report.model_dump_json(indent=2) + "\n")
     if not report.passed:
         raise ParityError(
-            f"{f'eager {eager}' if eager else folder} differs from FP32 eager by more than {limits.per_output:.0e} an output, "
+            f"{f'eager {eager}' if eager else folder} differs from FP32 eager by more than "
+            f"{limits.per_output:.0e} an output, "
             f"{limits.latents:.0e} in the latents or {limits.psnr:.0f} dB"
         )
 

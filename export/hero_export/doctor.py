@@ -9,8 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from pydantic import BaseModel
 
+from hero_export.plan_options import PlanOptions, check_options
 from hero_rt.engines.backend import FORMATS, backend
-from hero_rt.errors import EngineError
+from hero_rt.engines.tensorrt import BACKENDS as TENSORRTS
+from hero_rt.errors import EngineError, UsageError
 
 PACKAGES = (
     "torch",
@@ -20,6 +22,10 @@ PACKAGES = (
     "onnxscript",
     "onnxruntime",
     "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-rtx-cu13",
+    "polygraphy",
+    "cuda-python",
     "triton",
     "av",
 )
@@ -70,6 +76,8 @@ def _eager() -> FormatStatus:
 
 def _status(name: str) -> FormatStatus:
     """A format runs where its library is; each format's library also builds it here, but for a compiler."""
+    if name in TENSORRTS:
+        return _tensorrt(name)
     chosen = backend(name)
     try:
         device = chosen.default_device()
@@ -82,6 +90,20 @@ def _status(name: str) -> FormatStatus:
     elif device.type == "cpu" and torch.cuda.is_available():
         missing = f"the GPU is not used: {sys.executable} -m pip install 'hero-runtime[gpu]'"
     return FormatStatus(format=name, runs_on=sorted({"cpu", device.type}), builds=missing is None, missing=missing)
+
+
+def _tensorrt(name: str) -> FormatStatus:
+    """TensorRT-RTX builds with no GPU for targets that are named; the GPUs that it serves are a list of its own."""
+    chosen = TENSORRTS[name]
+    builds = False
+    try:
+        trt = chosen.module()
+        builds = name == "tensorrt-rtx"
+        gpu = chosen.this_machine(chosen.default_device()).compute_capabilities[0]
+        check_options(name, trt, PlanOptions(), gpu)
+    except (EngineError, UsageError) as error:  # this GPU may be none of its targets
+        return FormatStatus(format=name, runs_on=[], builds=builds, missing=str(error))
+    return FormatStatus(format=name, runs_on=["cuda"], builds=True, missing=None)
 
 
 def _version(package: str) -> str | None:

@@ -92,14 +92,16 @@ def verify(folder: Path, clip: Path | None = None, device: str | None = None, ea
     Submodules are compared on the intermediates of `clip` (a synthetic pan where None), each on the reference's own
     inputs, so that one engine's error is not charged to the next; then whole runs are. The worst output of each engine
     is recorded in the manifest. eager: "fp32" or "fp16", to judge the PyTorch model in that dtype (on the CPU where no
-    device is named) in place of the engines: what FP16 itself loses. Raises EngineError or UsageError; a parity failure is in the report, not an exception.
+    device is named) in place of the engines: what FP16 itself loses. Raises EngineError or UsageError; a parity failure
+    is in the report, not an exception.
     """
     manifest = read_manifest(folder)
     checkpoint = Checkpoint.from_arguments(manifest.checkpoint)
     model = checkpoint.load()
     engines: EngineSet
+    judged_as: str = manifest.dtype
     if eager is None:
-        engines, judged_as = EngineFolder(folder, device), manifest.dtype
+        engines = EngineFolder(folder, device)
     else:
         engines = EagerEngines(checkpoint.load(DTYPES[eager], device or "cpu"))
         judged_as = "fp32" if eager == "fp32" else "eager fp16"

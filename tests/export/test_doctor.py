@@ -7,7 +7,7 @@ from importlib.metadata import version
 import torch
 
 import hero_export.cli
-from hero_export.doctor import diagnose
+from hero_export.doctor import _tensorrt, diagnose
 from tests.test_commands import run
 
 
@@ -18,9 +18,22 @@ def test_it_names_installed_versions_and_formats_that_run(tmp_path, capsys):
     found = json.loads(report.read_text())
     assert found["packages"]["onnx"] == version("onnx")
     formats = {status["format"]: status for status in found["formats"]}
-    assert set(formats) == {"eager", "onnxruntime", "aoti"}
-    assert all("cpu" in status["runs_on"] for status in formats.values())
+    assert set(formats) == {"eager", "onnxruntime", "tensorrt", "tensorrt-rtx", "aoti"}
+    assert all("cpu" in formats[name]["runs_on"] for name in ("eager", "onnxruntime", "aoti"))
+    assert "pip install 'hero-runtime[tensorrt]'" in formats["tensorrt"]["missing"]
+    assert formats["tensorrt-rtx"]["builds"]  # for targets that are named, with no GPU
     assert len(found["gpus"]) == torch.cuda.device_count()
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_serve_is_told_apart(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    rtx = _tensorrt("tensorrt-rtx")
+    assert rtx.runs_on == []
+    assert "sm_90 is not a target of TensorRT-RTX" in str(rtx.missing)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 9))
+    assert _tensorrt("tensorrt-rtx").runs_on == ["cuda"]
 
 
 def test_a_missing_library_and_a_missing_compiler_come_with_their_remedy(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """Plans that TensorRT-RTX really builds on a machine with no GPU, and what it is not asked for."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import onnx
@@ -9,111 +10,170 @@ import torch
 
 import hero_export.cli
 from hero_export.onnx import export_onnx
-from hero_export.tensorrt import PlanOptions, build_plan, check_options, load_module, parse_workspace
+from hero_export.plan_options import PlanOptions, check_options
+from hero_export.plugin import resolve_plugin
+from hero_export.tensorrt import build_plan
+from hero_rt.engines.tensorrt import BACKENDS
 from hero_rt.errors import EngineError, HeroError, UsageError
 from hero_rt.models import HeroModel
 from hero_rt.profile import Profile
 from tests.test_commands import run
 
-TARGETS = ("sm_80", "sm_89", "sm_120")
+SM89 = PlanOptions(compute_capability=("sm_89",))
 
 
 @pytest.fixture(scope="module")
 def trt():
-    return load_module("tensorrt-rtx")
+    return BACKENDS["tensorrt-rtx"].module()
 
 
 @pytest.fixture(scope="module")
-def half_precision(tmp_path_factory):
-    """FP16 graphs of hero-tiny: one with temporal attention, one without."""
-    folder, model = tmp_path_factory.mktemp("onnx"), HeroModel.random("hero-tiny", dtype=torch.float16)
-    return {
-        name: export_onnx(model, name, Profile(64, 64, 16), folder / f"{name}.onnx").path
-        for name in ("vae_decoder", "flow_encoder")
-    }
+def decoder(tmp_path_factory):
+    """hero-tiny's FP16 decoder as ONNX."""
+    path = tmp_path_factory.mktemp("onnx") / "vae_decoder.onnx"
+    return export_onnx(
+        HeroModel.random("hero-tiny", dtype=torch.float16), "vae_decoder", Profile(64, 64, 16), path
+    ).path
 
 
-@pytest.mark.parametrize("submodule", ["vae_decoder", "flow_encoder"])
-def test_a_half_precision_graph_builds_for_each_target(trt, half_precision, tmp_path, submodule):
-    seen: dict[str, int] = {}
-    plan = build_plan(
-        trt,
-        half_precision[submodule],
-        tmp_path / "out.plan",
-        PlanOptions(compute_capability=TARGETS),
-        lambda phase, done, total: seen.update({phase: done}),
-    )
-    weights = sum(path.stat().st_size for path in half_precision[submodule].parent.glob(f"{submodule}-*.data"))
-    assert plan.bytes == (tmp_path / "out.plan").stat().st_size > weights
-    graph = onnx.load(half_precision[submodule], load_external_data=False).graph
-    convolutions = sum(node.op_type == "Conv" for node in graph.node)
-    assert plan.layers["CONVOLUTION"] == convolutions
-    norms = sum(node.op_type in ("GroupNormalization", "LayerNormalization") for node in graph.node)
-    assert plan.layers["NORMALIZATION"] == norms
-    # with no plugin registered the hero nodes are built from their function: a softmax each
-    softmaxes = sum(node.op_type in ("Softmax", "TemporalAttentionIM3") for node in graph.node)
-    assert plan.layers["SOFTMAX"] == softmaxes
+def test_a_plan_holds_its_weights_and_what_its_builder_told(trt, decoder, tmp_path):
+    seen: dict[str, tuple[int, int]] = {}
+
+    def progress(phase: str, done: int, total: int) -> bool:
+        seen[phase] = (done, total)
+        return True
+
+    plan = build_plan(trt, decoder, tmp_path / "out.plan", SM89, progress=progress)
+    weights = next(decoder.parent.glob("vae_decoder-*.data")).stat().st_size
+    assert (tmp_path / "out.plan").stat().st_size > weights
+    assert plan.memory["device_weights_bytes"] == pytest.approx(weights, rel=0.2)
+    assert plan.memory["activation_bytes"] > 16 * 3 * 64 * 64 * 2  # the frames alone
+    assert any("conv_norm_out" in layer for layer in plan.layers)
     assert seen
+    assert all(done == total for done, total in seen.values())
     assert [path.name for path in tmp_path.iterdir()] == ["out.plan"]
+
+
+def test_repeated_builds_are_equal_and_each_target_is_in_the_plan(trt, decoder, tmp_path):
+    sizes = {}
+    for targets in (("sm_89",), ("sm_80", "sm_89", "sm_120")):
+        options = replace(SM89, compute_capability=targets)
+        plans = [build_plan(trt, decoder, tmp_path / f"{i}.plan", options).path.read_bytes() for i in range(2)]
+        assert plans[0] == plans[1]
+        sizes[targets] = len(plans[0])
+    assert len(set(sizes.values())) == 2
 
 
 def test_a_graph_that_cannot_be_parsed_is_the_parsers_own_words(trt, tmp_path):
     graph = tmp_path / "broken.onnx"
     graph.write_bytes(b"not a graph")
     with pytest.raises(HeroError, match=r"broken\.onnx: TensorRT's parser refuses it: .*[Pp]arse") as caught:
-        build_plan(trt, graph, tmp_path / "out.plan", PlanOptions(compute_capability=("sm_89",)))
+        build_plan(trt, graph, tmp_path / "out.plan", SM89)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.plan").exists()
 
 
-def test_an_interrupt_in_the_progress_bar_stops_the_build(trt, half_precision, tmp_path):
-    def interrupt(phase: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
+def test_progress_that_says_stop_stops_the_build(trt, decoder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        build_plan(
-            trt,
-            half_precision["flow_encoder"],
-            tmp_path / "o.plan",
-            PlanOptions(compute_capability=("sm_89",)),
-            interrupt,
-        )
+        build_plan(trt, decoder, tmp_path / "o.plan", SM89, progress=lambda phase, done, total: False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_function_names_raise_no_warnings_in_the_parser(trt, tmp_path):
+    model = HeroModel.random("hero-tiny", dtype=torch.float16)
+    graph = export_onnx(model, "flow_encoder", Profile(64, 64, 16), tmp_path / "flow_encoder.onnx").path
+    assert all(
+        node.name == "" for function in onnx.load(graph, load_external_data=False).functions for node in function.node
+    )
+    warnings: list[str] = []
+
+    class Log(trt.ILogger):
+        def log(self, severity, message):
+            if severity <= trt.ILogger.WARNING:
+                warnings.append(message)
+
+    logger = Log()
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert trt.OnnxParser(network, logger).parse_from_file(str(graph))
+    assert warnings == []
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param(
-            {"compute_capability": ("sm_90",)}, "sm_90 is not a target .* sm_75, sm_80, sm_86, sm_89", id="hopper"
+        pytest.param({}, "there is no GPU here to build for: name targets with --compute-capability", id="current-device"),
+        pytest.param({"compute_capability": ("sm_90",)}, "sm_90 is not a target .* sm_75, sm_80, sm_86, sm_89.*aoti", id="hopper"),
+        pytest.param({"compute_capability": ("sm_100",)}, "sm_100 is not a target", id="blackwell-datacentre"),
+        *(
+            pytest.param({"compute_capability": ("sm_89",), name: value}, f"--{name.replace('_', '-')} needs the GPU itself", id=name)
+            for name, value in {"refittable": True, "strip_plan": True, "version_compatible": True, "hardware_compatibility_level": "ampere_plus"}.items()
         ),
-        pytest.param({"compute_capability": ("sm_89",), "refit": True}, "--refit cannot be combined", id="refit"),
-        pytest.param({"compute_capability": ("sm_89",), "strip_plan": True}, "--strip-plan cannot", id="strip"),
-        pytest.param({"compute_capability": ("sm_89",), "version_compatible": True}, "--version-compatible", id="vc"),
+        pytest.param({"compute_capability": ("sm_89",), "timing_cache": "x"}, "--timing-cache is not for tensorrt-rtx", id="timing-cache"),
+        pytest.param({"compute_capability": ("sm_89",), "plugin": "python"}, "no Python plugins", id="python-plugin"),
     ],
-)
+)  # fmt: skip
 def test_what_the_library_cannot_do_without_a_gpu_is_refused_up_front(trt, options, message):
     with pytest.raises(UsageError, match=message):
-        check_options("tensorrt-rtx", trt, PlanOptions(**options))
+        check_options("tensorrt-rtx", trt, PlanOptions(**options), gpu=None)
+
+
+def test_a_gpu_here_is_the_target_and_lifts_what_needed_one(trt):
+    assert check_options("tensorrt-rtx", trt, PlanOptions(refittable=True), "sm_86").compute_capability == ("sm_86",)
+    with pytest.raises(UsageError, match="sm_90 is not a target"):
+        check_options("tensorrt-rtx", trt, PlanOptions(), "sm_90")
 
 
 def test_enterprise_tensorrt_takes_no_targets_and_its_absence_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # what an import of a missing package meets
-    with pytest.raises(UsageError, match="tensorrt builds for the present GPU only"):
-        check_options("tensorrt", SimpleNamespace(), PlanOptions(compute_capability=("sm_89",)))
+    with pytest.raises(UsageError, match="sm_89: tensorrt builds for the present GPU only"):
+        check_options("tensorrt", SimpleNamespace(), SM89, None)
     with pytest.raises(EngineError, match=r"pip install 'hero-runtime\[tensorrt\]'"):
-        load_module("tensorrt")
+        BACKENDS["tensorrt"].module()
 
 
-def test_pool_limits_are_polygraphys():
-    assert parse_workspace("workspace:8G") == 8 << 30
-    assert parse_workspace("workspace:0.5M") == 1 << 19
-    with pytest.raises(UsageError, match="'8G' is not workspace:SIZE"):
-        parse_workspace("8G")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"pool_limit": "8G"}, "'8G' is not workspace:SIZE", id="pool-limit"),
+        pytest.param({"builder_optimization_level": 6}, "6 is not 0 to 5", id="level"),
+        pytest.param({"hardware_compatibility_level": "all"}, "'all' is not one of none, ampere_plus", id="hardware"),
+        pytest.param({"plugin": "yes"}, "'yes' is not one of auto, python, library, off", id="plugin"),
+        pytest.param({"compute_capability": ("89",)}, "'89' is not of the form sm_89,sm_120", id="capability"),
+    ],
+)
+def test_a_malformed_option_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        PlanOptions(**options)
 
 
-def test_the_command_builds_a_plan(half_precision, tmp_path, capsys):
-    arguments = [half_precision["vae_decoder"], tmp_path / "out.plan", "--compute-capability", "sm_89"]
-    assert run(hero_export.cli.main, "plan", *arguments) == 0
-    assert "convolution" in capsys.readouterr().err
-    assert run(hero_export.cli.main, "plan", tmp_path / "no.onnx", tmp_path / "x.plan") == 2
+def test_options_are_told_as_the_command_line_takes_them():
+    assert PlanOptions().arguments == ""
+    options = PlanOptions(pool_limit="workspace:0.5M", compute_capability=("sm_89", "sm_120"), strip_plan=True)
+    assert options.workspace == 1 << 19
+    assert options.arguments == "--pool-limit workspace:0.5M --strip-plan --compute-capability sm_89,sm_120"
+
+
+def test_auto_takes_the_plugin_that_is_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("HERO_PLUGIN_LIBRARY", str(tmp_path / "libhero_plugin.so"))
+    assert resolve_plugin("tensorrt-rtx", "auto") == "off"
+    assert resolve_plugin("tensorrt", "auto") == "python"
+    with pytest.raises(EngineError, match="does not exist; run make plugin, or set HERO_PLUGIN_LIBRARY"):
+        resolve_plugin("tensorrt-rtx", "library")
+    (tmp_path / "libhero_plugin.so").touch()
+    assert resolve_plugin("tensorrt-rtx", "auto") == "library"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--format", "tensorrt-rtx", "--compute-capability", "sm_90"], "is not a target", id="hopper"),
+        pytest.param(["--strip-plan"], "--strip-plan: for the formats tensorrt and tensorrt-rtx", id="other-format"),
+        pytest.param(["--format", "tensorrt-rtx", "--device", "cuda"], "are for format aoti", id="device"),
+    ],
+)
+def test_options_of_another_format_are_usage_errors(tmp_path, capfd, arguments, message):
+    base = ["build-engines", "random", "--preset", "hero-tiny", "--profile", "64x64x16", "--out", tmp_path / "e"]
+    assert run(hero_export.cli.main, *base, *arguments) == 2
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "e").exists()
