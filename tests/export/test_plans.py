@@ -1,0 +1,143 @@
+"""hero-tiny's six submodules as TensorRT-RTX plans for three kinds of GPU, really built, on a machine with none."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from filelock import FileLock
+from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+from polygraphy.comparator import Comparator, CosineSimilarityCompareFunc, IterationResult, RunResults, SnrCompareFunc
+
+import hero_export.cli
+from hero_export.build import build_engines
+from hero_export.checkpoint import Checkpoint
+from hero_export.formats import BuildSettings, build_key
+from hero_export.onnx import export_onnx
+from hero_export.plan_options import PlanOptions
+from hero_export.verify import THRESHOLDS
+from hero_rt.engines import open_engines, read_manifest
+from hero_rt.engines.eager import EagerEngine
+from hero_rt.engines.manifest import sha256_of
+from hero_rt.errors import EngineError
+from hero_rt.models import HeroModel
+from hero_rt.models.submodules import SUBMODULES
+from hero_rt.profile import Profile
+from tests.test_commands import run
+
+pytestmark = pytest.mark.xdist_group("plans")
+TARGETS = ("sm_80", "sm_89", "sm_120")
+PROFILE = Profile(64, 64, 16)
+PLANS = BuildSettings(
+    Checkpoint("random", "hero-tiny"),
+    format="tensorrt-rtx",
+    dtype="fp16",
+    plan=PlanOptions(compute_capability=TARGETS, plugin="off"),
+)
+ATTENTIONS = {"refnet": 19 * 2, "flow_encoder": 8 * 2, "unet_step": 20 * 2}  # temporal, each a softmax
+
+
+@pytest.fixture(scope="session")
+def plans(tmp_path_factory) -> Path:
+    shared = tmp_path_factory.getbasetemp().parent / "plans"
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "manifest.json").exists():
+            build_engines(PLANS, shared, [PROFILE], jobs=2)
+    return shared
+
+
+@pytest.mark.parametrize("submodule", SUBMODULES)
+def test_a_plan_is_built_for_its_targets_from_the_layers_that_the_graph_holds(plans, submodule):
+    manifest = read_manifest(plans)
+    engine = manifest.find(submodule, PROFILE)
+    assert engine is not None
+    told, operators = engine.contents, engine.contents["operators"]
+    assert manifest.target.compute_capabilities == list(TARGETS)
+    assert manifest.files[engine.file].bytes > told["weights_by_type"]["float16"] > 0
+    assert "float" not in told["weights_by_type"] or told["weights_by_type"]["float"] < 1e4
+    assert told["network"]["CONVOLUTION"] == operators["Conv"]
+    norms = operators.get("GroupNormalization", 0) + operators.get("LayerNormalization", 0)
+    assert told["network"]["NORMALIZATION"] == norms
+    # with no plugin the hero nodes are built from their function
+    assert told["hero_nodes"] == ATTENTIONS.get(submodule, 0)
+    assert told["network"]["SOFTMAX"] == operators.get("Softmax", 0) + told["hero_nodes"]
+    assert told["layers"]
+    assert told["activation_bytes"] > 0
+    assert told["device_weights_bytes"] > told["weights_by_type"]["float16"] * 0.8
+    assert told["warnings"] == []
+    assert len(told["onnx_sha256"]) == 64
+
+
+def test_plans_do_not_open_without_their_gpu_and_the_message_says_so(plans):
+    with pytest.raises(EngineError, match="tensorrt-rtx engines run on NVIDIA GPUs; device cuda is not one"):
+        open_engines(plans)
+
+
+def test_the_rebuild_command_repeats_the_options(plans):
+    command = read_manifest(plans).rebuild_command(plans)
+    assert "--format tensorrt-rtx --dtype fp16 --profile 64x64x16 --compute-capability sm_80,sm_89,sm_120" in command
+    assert "--plugin off --out" in command
+
+
+def test_a_repeated_build_keeps_every_plan(plans):
+    kept = []
+    build_engines(PLANS, plans, [PROFILE], lambda done, reused: kept.append(reused))
+    assert kept == [True] * len(SUBMODULES)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param(PlanOptions(compute_capability=("sm_89",), plugin="off"), id="targets"),
+        pytest.param(PlanOptions("workspace:1G", compute_capability=TARGETS, plugin="off"), id="workspace"),
+        pytest.param(PlanOptions(builder_optimization_level=0, compute_capability=TARGETS, plugin="off"), id="level"),
+    ],
+)
+def test_the_key_covers_the_options(plan):
+    keys = {
+        build_key(BuildSettings(PLANS.checkpoint, "tensorrt-rtx", "fp16", plan=options), "unet_step", PROFILE, {}, "")
+        for options in (PLANS.plan, plan)
+    }
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("submodule", ["vae_decoder", "flow_encoder"])
+def test_the_graph_behind_a_plan_has_the_models_numbers(plans, tiny, tmp_path, submodule):
+    """polygraphy runs the same graph with ONNX Runtime and judges it: SNR = -20 log10(relative L2)."""
+    model = HeroModel.random("hero-tiny", dtype=torch.float16)
+    graph = export_onnx(model, submodule, PROFILE, tmp_path / f"{submodule}.onnx").path
+    engine = read_manifest(plans).find(submodule, PROFILE)
+    assert engine is not None
+    assert sum(engine.contents["operators"].values()) == len(onnx.load(graph, load_external_data=False).graph.node)
+    generator = torch.Generator().manual_seed(0)
+    wide = {t.name: torch.randn(t.shape, generator=generator).half().float() for t in engine.inputs}
+    truth = EagerEngine(tiny, submodule, PROFILE)(**wide)
+    with OnnxrtRunner(SessionFromOnnx(str(graph))) as runner:
+        outputs = runner.infer({name: value.half().numpy() for name, value in wide.items()})
+        got = IterationResult({name: value.astype("float32") for name, value in outputs.items()})
+    runs = RunResults([("graph", [got]), ("eager", [IterationResult({k: v.numpy() for k, v in truth.items()})])])
+    decibels = -20 * torch.tensor(THRESHOLDS["fp16"].per_output).log10().item()
+    judges = [SnrCompareFunc(snr_threshold=decibels), CosineSimilarityCompareFunc(cosine_similarity_threshold=0.999)]
+    assert bool(Comparator.compare_accuracy(runs, compare_func=judges))
+
+
+def test_inspect_tells_layers_memory_and_what_computes_attention(plans, tmp_path, capsys):
+    report = tmp_path / "inspect.json"
+    assert run(hero_export.cli.main, "inspect", plans, "--layers", "unet_step", "--json", report) == 0
+    err = capsys.readouterr().err
+    assert "tensorrt-rtx 1.7.1.116, fp16, for sm_80, sm_89, sm_120; all files intact" in err
+    assert "as its builder logged them (tensorrt-rtx engines run on NVIDIA GPUs" in err
+    engines = {engine["engine"]: engine for engine in json.loads(report.read_text())["engines"]}
+    step = engines["unet_step 64x64x16"]
+    assert "SOFTMAX" in step["attention"]
+    assert step["activation_bytes"] > 0
+    assert sum(step["layers"].values()) > 1000
+
+
+def test_equal_graphs_have_equal_hashes(plans, tmp_path):
+    model = HeroModel.random("hero-tiny", dtype=torch.float16)
+    graph = export_onnx(model, "vae_encoder", PROFILE, tmp_path / "vae_encoder.64x64x16.onnx").path
+    engine = read_manifest(plans).find("vae_encoder", PROFILE)
+    assert engine is not None
+    assert engine.contents["onnx_sha256"] == sha256_of(graph)
