@@ -68,12 +68,16 @@ def build_plan(
 
 def _configure(trt: Any, builder: Any, options: PlanOptions) -> Any:
     config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # layers that an inspector can tell apart
+    if not options.compute_capability:
+        # an inspector on this GPU then tells kernels; where there is none the log's list is all there is, and this
+        # would silence it
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
     if options.builder_optimization_level is not None:
         config.builder_optimization_level = options.builder_optimization_level
-    level = options.hardware_compatibility_level.upper()
-    config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+    if options.hardware_compatibility_level != "none":
+        level = options.hardware_compatibility_level.upper()
+        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
     if options.compute_capability:
         config.num_compute_capabilities = len(options.compute_capability)
         for index, capability in enumerate(options.compute_capability):

@@ -80,8 +80,6 @@ def add_functions(model: onnxscript.ir.Model) -> None:
         function = onnxscript.ir.serde.deserialize_function(TemporalAttentionIM3.to_function_proto())
         # its operators mean the same in every opset from 20 on; the checker wants one version in the file
         function.opset_imports[""] = model.opset_imports[""]
-        for node in function:
-            node.name = ""  # TensorRT's parser inlines them and warns of names that it then meets twice
         model.functions[function.identifier()] = function
         model.opset_imports[DOMAIN] = 1
 

@@ -4,7 +4,6 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
-import onnx
 import pytest
 import torch
 
@@ -77,26 +76,6 @@ def test_progress_that_says_stop_stops_the_build(trt, decoder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build_plan(trt, decoder, tmp_path / "o.plan", SM89, progress=lambda phase, done, total: False)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_function_names_raise_no_warnings_in_the_parser(trt, tmp_path):
-    model = HeroModel.random("hero-tiny", dtype=torch.float16)
-    graph = export_onnx(model, "flow_encoder", Profile(64, 64, 16), tmp_path / "flow_encoder.onnx").path
-    assert all(
-        node.name == "" for function in onnx.load(graph, load_external_data=False).functions for node in function.node
-    )
-    warnings: list[str] = []
-
-    class Log(trt.ILogger):
-        def log(self, severity, message):
-            if severity <= trt.ILogger.WARNING:
-                warnings.append(message)
-
-    logger = Log()
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    assert trt.OnnxParser(network, logger).parse_from_file(str(graph))
-    assert warnings == []
 
 
 @pytest.mark.parametrize(
