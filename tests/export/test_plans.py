@@ -6,7 +6,6 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from filelock import FileLock
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.comparator import Comparator, CosineSimilarityCompareFunc, IterationResult, RunResults, SnrCompareFunc
 
@@ -38,13 +37,11 @@ PLANS = BuildSettings(
 ATTENTIONS = {"refnet": 19 * 2, "flow_encoder": 8 * 2, "unet_step": 20 * 2}  # temporal, each a softmax
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def plans(tmp_path_factory) -> Path:
-    shared = tmp_path_factory.getbasetemp().parent / "plans"
-    with FileLock(f"{shared}.lock"):
-        if not (shared / "manifest.json").exists():
-            build_engines(PLANS, shared, [PROFILE], jobs=2)
-    return shared
+    folder = tmp_path_factory.mktemp("plans") / "engines"
+    build_engines(PLANS, folder, [PROFILE], jobs=2)
+    return folder
 
 
 @pytest.mark.parametrize("submodule", SUBMODULES)
