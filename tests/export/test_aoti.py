@@ -13,6 +13,7 @@ import hero_export.cli
 from hero_export.build import build_engines
 from hero_export.checkpoint import Checkpoint
 from hero_export.formats import BuildSettings
+from hero_export.inspect import inspect_folder
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.eager import EagerEngines
@@ -43,6 +44,13 @@ def test_a_package_equals_eager(decoder_folder, tiny):
     want = EagerEngines(tiny).open("vae_decoder", PROFILE)(latents=latents)["frames"]
     assert (got - want).norm() / want.norm() < 1e-4
     assert list(read_manifest(decoder_folder).files) == ["vae_decoder.64x64x16.pt2"]
+
+
+def test_inspect_counts_the_packages_kernels(decoder_folder):
+    engine = inspect_folder(decoder_folder).engines[0]
+    convolutions = sum(count for name, count in engine.layers.items() if "convolution" in name)
+    assert convolutions == engine.operators["aten.conv2d"] == 27
+    assert any("scaled_dot_product" in name for name in engine.attention)
 
 
 @pytest.mark.parametrize(
