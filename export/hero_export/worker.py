@@ -1,5 +1,6 @@
 """Engines built in a process each: memory is given back whole, a peak is one engine's own, a build can be stopped."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -63,9 +64,11 @@ class Workers:
             process.join()
             if self._stopped:
                 raise KeyboardInterrupt from error
+            if process.exitcode is not None and process.exitcode > 0:
+                raise HeroError(f"building {submodule} at {profile} failed; its traceback stands above") from error
             raise HeroError(
-                f"the process building {submodule} at {profile} was killed (exit code {process.exitcode}), most often "
-                "for want of memory; run the command again with more free (finished engines are kept)"
+                f"the process building {submodule} at {profile} was killed, most often for want of memory; run the "
+                "command again with more free (finished engines are kept)"
             ) from error
         finally:
             receiver.close()
@@ -76,7 +79,8 @@ class Workers:
 
 def _stop(process: Any) -> None:
     if process.is_alive():
-        os.kill(process.pid, signal.SIGINT)  # heard twice where the terminal signals the whole group; no harm
+        with contextlib.suppress(ProcessLookupError):  # it may end just now
+            os.kill(process.pid, signal.SIGINT)  # heard twice where the terminal signals the whole group; no harm
         process.join(_STOP_SECONDS)
     if process.is_alive():
         process.kill()
