@@ -127,7 +127,6 @@ def test_an_interrupt_stops_a_plan_in_the_making_within_seconds(tmp_path):
     _, err = build.communicate(timeout=60)
     assert build.returncode == 130, err
     assert time.monotonic() - started < 20
-    assert "interrupted" in err
     assert "Traceback" not in err
     assert survivors(str(tmp_path)) == []
     assert {path.name for path in folder.iterdir()} <= {".lock", RECORDS}
