@@ -9,8 +9,9 @@ from torch import Tensor
 
 from hero_rt.canvas import Canvas
 from hero_rt.engines.engine import Engine, EngineSet
+from hero_rt.fill import propagated
 from hero_rt.flow import flow_mask
-from hero_rt.models.config import IMAGE_SIZE
+from hero_rt.models.config import IMAGE_SIZE, CanvasFill
 from hero_rt.models.semantic import CLIP_MEAN, CLIP_STD
 from hero_rt.profile import Profile
 
@@ -27,6 +28,35 @@ class PreparedWindow:
         return sum(tensor.nbytes for tensor in self.constants.values())
 
 
+@dataclass(frozen=True)
+class WindowInputs:
+    """What the submodules read of one window, before any network.
+
+    frames: [F, 3, MH, MW] in [-1, 1], the canvas; mask: [F, 1, h, w] and flow_mask: [F, 3, MH, MW], 1 = generate.
+    """
+
+    frames: Tensor
+    mask: Tensor
+    flow_mask: Tensor
+
+
+def window_inputs(
+    canvas: Canvas, source: np.ndarray, flow: np.ndarray, finished: np.ndarray | None, fill: CanvasFill
+) -> WindowInputs:
+    """Place a window on its canvas; arguments as of `prepare_window`. Training makes its conditions with it too."""
+    num_finished = 0 if finished is None else len(finished)
+    frames = canvas.place(source)
+    flow_and_mask = flow_mask(flow, canvas)
+    mask = canvas.latent_mask().expand(len(source), -1, -1, -1).clone()
+    if finished is not None:
+        frames[:num_finished] = canvas.place_finished(finished)
+        flow_and_mask[:num_finished, 2] = 0
+        mask[:num_finished] = 0
+    if fill == "propagated":
+        frames = propagated(frames, flow_and_mask[:, 2] == 0, flow, canvas)
+    return WindowInputs(frames, mask, flow_and_mask)
+
+
 def prepare_window(
     engines: EngineSet,
     profile: Profile,
@@ -40,15 +70,8 @@ def prepare_window(
     source: uint8 [F, h, w, 3]; flow: its optical flow, float32 [F, 2, h, w] in pixels; finished: uint8
     [P, H, W, 3], outpainted frames that replace the first P as wholly known (mask 0), or None.
     """
-    num_finished = 0 if finished is None else len(finished)
-    frames = canvas.place(source)
-    flow_and_mask = flow_mask(flow, canvas)
-    mask = canvas.latent_mask().expand(len(source), -1, -1, -1).clone()
-    if finished is not None:
-        frames[:num_finished] = canvas.place_finished(finished)
-        flow_and_mask[:num_finished, 2] = 0
-        mask[:num_finished] = 0
-
+    inputs = window_inputs(canvas, source, flow, finished, engines.config.canvas_fill)
+    frames, mask, flow_and_mask = inputs.frames, inputs.mask, inputs.flow_mask
     unet_step = engines.open("unet_step", profile)
     latents = run(engines, "vae_encoder", profile, frames=frames)["latents"]
     semantic = run(engines, "semantic", profile, pixel_values=clip_pixels(frames))

@@ -1,5 +1,6 @@
 """The hero-export command."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -291,6 +292,52 @@ def doctor(json: Annotated[Path | None, typer.Option(help="Also write it to this
 
 def _verdict(passed: bool) -> str:
     return "ok" if passed else "[red]FAILED[/red]"
+
+
+@app.command(
+    epilog="""
+Example:
+
+[bold]hero-export compose stable-diffusion-v1-5/stable-diffusion-v1-5
+--motion-adapter guoyww/animatediff-motion-adapter-v1-5-3
+--ip-adapter h94/IP-Adapter/models/ip-adapter_sd15.safetensors --image-encoder openai/clip-vit-large-patch14
+--image-encoder-2 h94/IP-Adapter/models/image_encoder --out hero-sd15-composed[/bold]
+"""
+)
+def compose(
+    stable_diffusion: Annotated[
+        str, typer.Argument(help="SD 1.5 or its inpainting variant: a folder, one .safetensors file or a Hub id.")
+    ],
+    motion_adapter: Annotated[str, typer.Option(help="AnimateDiff v1, v2 or v3: MotionAdapter or original names.")],
+    ip_adapter: Annotated[str, typer.Option(help="IP-Adapter for SD 1.5 (ViT-H, 4 tokens), .safetensors.")],
+    image_encoder: Annotated[str, typer.Option(help="OpenAI CLIP ViT-L/14.")],
+    image_encoder_2: Annotated[str, typer.Option(help="OpenCLIP ViT-H/14, IP-Adapter's image encoder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
+    flow_encoder: Annotated[str, typer.Option(help="Its encoder starts from 'unet' or 'random'.")] = "unet",
+    preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-sd15",
+    seed: Annotated[int, typer.Option(help="Of what is random: the flow encoder's embedding.")] = 0,
+    json_out: Annotated[Path | None, typer.Option("--json", help="What became of each tensor, as JSON.")] = None,
+) -> None:
+    """Assemble a HERO checkpoint from public ones, as the paper initialises it before training.
+
+    Names are local paths, or owner/repo[/path] on the Hub (HF_HUB_OFFLINE is honoured).
+    """
+    from hero_export.compose import Sources
+    from hero_export.compose import compose as assemble
+    from hero_rt.models.config import HeroConfig
+
+    where = Sources(stable_diffusion, motion_adapter, ip_adapter, image_encoder, image_encoder_2, flow_encoder)
+    report = assemble(HeroConfig.from_preset(preset), where, seed, out)
+    table = Table("part", "copied", "zero", "random", title=str(out))
+    for part in dict.fromkeys(name.split("/")[0] for name in report.made):
+        origins = [origin for name, (origin, _) in report.made.items() if name.startswith(f"{part}/")]
+        table.add_row(part, *(str(origins.count(origin)) for origin in ("copied", "zero", "random")))
+    console.print(table)
+    for why in dict.fromkeys(report.unused.values()):
+        console.print(f"not read: {list(report.unused.values()).count(why)} tensors ({why})")
+    if json_out is not None:
+        json_out.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    console.print("its weights are where training starts: train it with hero-train outpainter")
 
 
 def _dtype(name: str):

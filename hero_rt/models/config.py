@@ -9,6 +9,7 @@ from hero_rt.errors import UsageError
 
 Im3Placement = Literal["attention", "module", "output"]
 OfeTimestep = Literal["zero", "synced"]
+CanvasFill = Literal["grey", "propagated"]
 
 LATENT_CHANNELS = 4
 VAE_SCALE = 8  # pixels a side of one latent cell
@@ -40,6 +41,7 @@ class HeroConfig:
     mid_motion: bool = False  # AnimateDiff v2 has a motion module in the mid block
     im3_placement: Im3Placement = "attention"
     ofe_timestep: OfeTimestep = "zero"
+    canvas_fill: CanvasFill = "grey"  # of the unknown pixels, before the VAE: see hero_rt/fill.py
 
     @classmethod
     def from_preset(cls, name: str) -> "HeroConfig":

@@ -64,6 +64,17 @@ class HeroModel:
         return cls(config, lambda part: _load_part(folder, part), dtype, device)
 
     @classmethod
+    def initial(cls, config: HeroConfig, seed: int, device: torch.device | str = "cpu") -> "HeroModel":
+        """As training from nothing starts: seeded, with the zero-initialised layers and alphas at zero."""
+
+        def make(part: str) -> nn.Module:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed + zlib.crc32(part.encode()))
+                return make_part(config, part)
+
+        return cls(config, make, torch.float32, device)
+
+    @classmethod
     def random(
         cls,
         config: HeroConfig | str,
@@ -101,7 +112,8 @@ class HeroModel:
         index: dict[str, Any] = {part: [library.get(cls, "hero_rt"), cls.__name__] for part, cls in PARTS.items()}
         index["scheduler"] = ["diffusers", self.config.scheduler["_class_name"]]
         # last: a folder without it is not a checkpoint, so an interrupted save is never taken for a whole one
-        index |= {"_class_name": "HeroModel", "name": self.config.name, "num_frames": self.config.num_frames}
+        chosen = {key: getattr(self.config, key) for key in ("name", "num_frames", "canvas_fill")}
+        index |= {"_class_name": "HeroModel"} | chosen
         _write_json(folder / "model_index.json", index)
 
 
@@ -176,6 +188,7 @@ def _read_config(folder: Path) -> HeroConfig:
         {
             "name": index.get("name", folder.name),
             "num_frames": index.get("num_frames", 16),
+            "canvas_fill": index.get("canvas_fill", "grey"),
             "block_out_channels": unet["block_out_channels"],
             "num_attention_heads": unet["num_attention_heads"],
             "cross_attention_dim": unet["cross_attention_dim"],

@@ -1,0 +1,6 @@
+"""HERO checkpoints from public ones, initialised as the paper initialises before training."""
+
+from hero_export.compose.compose import Sources, compose
+from hero_export.compose.report import Report
+
+__all__ = ["Report", "Sources", "compose"]

@@ -1,0 +1,92 @@
+"""What stands in the unknown pixels before the VAE reads the canvas: grey, or what the clip itself shows there.
+
+"propagated" fills a pixel with what another frame of the window shows at that place of the scene, found by one camera
+motion a frame pair (the image propagation of flow-guided video completion: Gao et al. 2020, ProPainter 2023, with a
+global motion, since the flow is unknown where the pixels are); what no frame shows continues its nearest known pixel.
+The mask still says "generate": the fill is a hint to the model, not a result.
+"""
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from hero_rt.canvas import Canvas
+
+GRID = 6  # px between the flow vectors that a camera motion is fitted to
+MAX_RESIDUAL = (
+    10.0  # mean grey levels between two frames' common known pixels, above which their motion is not believed
+)
+MIN_GAIN = 2.0  # how much better than no motion it must explain them: in flat scenes any motion would do
+MIN_OVERLAP = 0.2  # of the source, that two frames must both show for that comparison to mean something
+
+
+def propagated(frames: Tensor, known: Tensor, flow: np.ndarray, canvas: Canvas) -> Tensor:
+    """The canvas with every unknown pixel filled.
+
+    frames: [F, 3, MH, MW] in [-1, 1]; known: bool [F, MH, MW], at least one pixel a frame; flow: float32
+    [F, 2, h, w] of the source, frame t to t+1 in pixels. Returns [F, 3, MH, MW]; known pixels come back as they were.
+    """
+    pixels = ((frames + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    to_first = _to_first_frame(flow, canvas)
+    filled = np.stack([_filled(index, pixels, known.numpy(), to_first) for index in range(len(pixels))])
+    signed = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.where(known[:, None], frames, signed)
+
+
+def camera_motion(flow: np.ndarray) -> np.ndarray:
+    """The similarity (turn, zoom, shift) that explains most of one flow field [2, h, w]: [3, 3], pixels of t to t+1."""
+    height, width = flow.shape[1:]
+    y, x = (axis.ravel() for axis in np.mgrid[GRID // 2 : height : GRID, GRID // 2 : width : GRID])
+    start = np.stack([x, y], axis=1).astype(np.float32)
+    matrix, _ = cv2.estimateAffinePartial2D(start, start + flow[:, y, x].T, method=cv2.RANSAC, ransacReprojThreshold=1)
+    return np.eye(3) if matrix is None else np.vstack([matrix, [0.0, 0.0, 1.0]])
+
+
+def _to_first_frame(flow: np.ndarray, canvas: Canvas) -> list[np.ndarray]:
+    """[3, 3] a frame: canvas pixels of that frame to canvas pixels of the first."""
+    shift = np.array([[1.0, 0.0, canvas.left], [0.0, 1.0, canvas.top], [0.0, 0.0, 1.0]])
+    chain = [np.eye(3)]
+    for field, _ in pairwise(flow):  # the last frame's flow only repeats
+        chain.append(chain[-1] @ np.linalg.inv(shift @ camera_motion(field) @ np.linalg.inv(shift)))
+    return chain
+
+
+def _filled(index: int, frames: np.ndarray, known: np.ndarray, to_first: list[np.ndarray]) -> np.ndarray:
+    image, have = frames[index].copy(), known[index].copy()
+    size = (image.shape[1], image.shape[0])
+    # nearest in time first: the chained motion drifts, and moving objects have moved least
+    for other in sorted(range(len(frames)), key=lambda i: abs(i - index))[1:]:
+        if have.all():
+            return image
+        matrix = (np.linalg.inv(to_first[other]) @ to_first[index])[:2]
+        shown = cv2.warpAffine(
+            known[other].astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        ).astype(bool)
+        if not (shown & ~have).any():
+            continue
+        warped = cv2.warpAffine(frames[other], matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        if _agree(warped, frames[other], frames[index], shown & known[other] & known[index], known[index]):
+            new = shown & ~have
+            image[new], have[new] = warped[new], True
+    return _continued(image, have)
+
+
+def _agree(warped: np.ndarray, other: np.ndarray, frame: np.ndarray, common: np.ndarray, known: np.ndarray) -> bool:
+    if common.sum() < MIN_OVERLAP * known.sum():
+        return False
+    moved, still = (np.abs(image[common].astype(np.int16) - frame[common]).mean() for image in (warped, other))
+    return bool(moved <= MAX_RESIDUAL and MIN_GAIN * moved <= still)
+
+
+def _continued(image: np.ndarray, have: np.ndarray) -> np.ndarray:
+    if have.all():
+        return image
+    _, labels = cv2.distanceTransformWithLabels(
+        (~have).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colours = np.empty((labels.max() + 1, 3), np.uint8)
+    colours[labels[have]] = image[have]
+    return colours[labels]

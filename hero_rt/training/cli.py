@@ -1,0 +1,120 @@
+"""The hero-train command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from hero_rt.cli_errors import run_app
+from hero_rt.errors import UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Train HERO on folders of videos. hero-sd15 starts from `hero-export compose`; hero-tiny from nothing.",
+)
+console = Console(stderr=True)
+
+Videos = Annotated[list[Path], typer.Option(help="A folder of videos; repeat it, each has an equal share.")]
+
+
+@app.command()
+def synthesize(
+    photos: Annotated[list[Path], typer.Argument(help="Folders of photographs, searched to the bottom.")],
+    out: Annotated[Path, typer.Option(help="Folder of the clips.")],
+    count: Annotated[int, typer.Option(help="Clips in all; those already there are kept.")] = 1600,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 160,
+    frames: Annotated[int, typer.Option(help="Frames a clip.")] = 24,
+    seed: Annotated[int, typer.Option()] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+) -> None:
+    """Make clips from photographs: pans, zooms, turns and things that move."""
+    from hero_rt.training import synthesize as module
+
+    found = module.photographs(photos)
+    console.print(f"{len(found)} photographs")
+    module.synthesize(found, out, count, size, frames, seed, jobs)
+
+
+@app.command()
+def parts(
+    videos: Videos,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
+    preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-tiny",
+    size: Annotated[int, typer.Option(help="Pixels a side of a training frame.")] = 128,
+    autoencoder_steps: Annotated[int, typer.Option(help="Steps of the VAE, 8 frames each.")] = 6000,
+    encoder_steps: Annotated[int, typer.Option(help="Steps of each image encoder, 48 pairs each.")] = 400,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Train a VAE and two image encoders from nothing: what a preset with no public weights starts from."""
+    from hero_rt.models.config import HeroConfig
+    from hero_rt.models.hero import HeroModel
+    from hero_rt.training.small_parts import train_autoencoder, train_image_encoders
+
+    model = HeroModel.initial(HeroConfig.from_preset(preset), seed)
+    train_autoencoder(model, videos, size, autoencoder_steps, 8, seed)
+    train_image_encoders(model, videos, size, encoder_steps, 48, seed)
+    model.save_pretrained(out)
+    console.print(f"wrote {out}: VAE (scaling factor {model.config.vae['scaling_factor']:.4f}) and image encoders")
+
+
+@app.command(
+    epilog="""
+Examples:
+
+[bold]hero-train outpainter hero-sd15-composed --videos clips --out run --steps 100000 --mixed-precision bf16[/bold]
+
+[bold]hero-train outpainter parts --videos synthetic --videos real --out run --steps 6000 --size 128[/bold]
+
+The same line again goes on where it was stopped. Several GPUs: [bold]accelerate launch -m hero_rt.training.cli[/bold].
+"""
+)
+def outpainter(
+    checkpoint: Annotated[str, typer.Argument(help="Where the weights start: a folder or a Hub id.")],
+    videos: Videos,
+    out: Annotated[Path, typer.Option(help="Folder of the run: log.jsonl, state/ and model/.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps in all.")],
+    size: Annotated[int, typer.Option(help="Pixels a side of a training window.")] = 256,
+    windows_per_step: Annotated[int, typer.Option(help="Windows a step, on each device.")] = 1,
+    timesteps_per_window: Annotated[int, typer.Option(help="Timesteps that share one RefNet and flow pass.")] = 1,
+    learning_rate: Annotated[float, typer.Option()] = 1e-4,
+    weight_decay: Annotated[float, typer.Option()] = 1e-2,
+    warmup_steps: Annotated[int, typer.Option()] = 100,
+    decay_steps: Annotated[int, typer.Option(help="Steps at the end, over which the rate falls to zero.")] = 0,
+    ema_decay: Annotated[float, typer.Option(help="Of the moving average that becomes the checkpoint.")] = 0.9999,
+    semantic_dropout: Annotated[float, typer.Option(help="Share of windows without CLIP references.")] = 0.1,
+    known_weight: Annotated[float, typer.Option(help="Weight of the loss where the frame is known.")] = 1.0,
+    mixed_precision: Annotated[str, typer.Option(help="no, fp16 or bf16.")] = "no",
+    workers: Annotated[int, typer.Option(help="Processes that decode videos.")] = 0,
+    save_every: Annotated[int, typer.Option(help="Steps between states to resume from.")] = 500,
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is by default.")] = None,
+) -> None:
+    """Train the UNet, the RefNet, the flow encoder and the image projection (HERO, Eq. 1)."""
+    import torch
+
+    from hero_rt.models.hero import HeroModel
+    from hero_rt.training.recipe import Recipe
+    from hero_rt.training.trainer import train
+
+    values = {key: value for key, value in locals().items() if key in Recipe.model_fields}
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"{option} is {first['input']!r}: {first['msg']}") from error
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    train(HeroModel.from_pretrained(checkpoint, device=device), recipe, out)
+    console.print(f"wrote {out / 'model'}")
+
+
+def main() -> None:
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

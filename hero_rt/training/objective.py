@@ -1,0 +1,83 @@
+"""HERO's training objective (Eq. 1): the noise of a window, predicted from everything that inference conditions on."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hero_rt.models.attention import AttentionConstants
+from hero_rt.models.flow_encoder import FlowEncoder3D
+from hero_rt.models.hero import HeroModel
+from hero_rt.models.refnet import RefNet3D
+from hero_rt.models.semantic import OpenClipProjection
+from hero_rt.models.unet import UNet3D
+
+FROZEN = ("vae", "image_encoder", "image_encoder_2")
+
+
+class HeroObjective(nn.Module):
+    """The trained parts, and the loss of one window.
+
+    The RefNet and the flow encoder run once a window and serve all its timesteps, as at inference; their gradients
+    add up over these.
+    """
+
+    def __init__(self, model: HeroModel, scheduler: Any, known_weight: float):
+        """known_weight: of the loss where the frame is known; the composite discards what is predicted there."""
+        super().__init__()
+        self.config = model.config
+        self.unet: UNet3D = model["unet"]
+        self.refnet: RefNet3D = model["refnet"]
+        self.flow_encoder: FlowEncoder3D = model["flow_encoder"]
+        self.image_projection: OpenClipProjection = model["image_projection"]
+        self.train().requires_grad_(True)
+        self.frozen = {part: model[part] for part in FROZEN}  # in no state_dict
+        self.scheduler, self.known_weight = scheduler, known_weight
+
+    def forward(self, example: dict[str, Tensor], noise: Tensor, timesteps: Tensor, drop_semantic: bool) -> Tensor:
+        """example: one window's tensors, no batch axis; noise: [T, F, 4, h, w]; timesteps: int64 [T].
+
+        drop_semantic: the null condition of classifier-free guidance, for this window. Returns the mean loss.
+        """
+        latents, masked, clip_embeds, image_embeds = self._encode(example)
+        openclip_embeds = self.image_projection(image_embeds)
+        num_frames = len(latents)
+        zero = torch.zeros(1, device=latents.device)
+        features = self.refnet(masked, clip_embeds, openclip_embeds, zero, num_frames)
+        references = self.unet.project_reference(features)
+        keep = 0.0 if drop_semantic else 1.0
+        constants = [
+            AttentionConstants(keep * semantic.clip_v, semantic.openclip_k, keep * semantic.openclip_v, k, v)
+            for semantic, (k, v) in zip(
+                self.unet.project_semantic(clip_embeds, openclip_embeds), references, strict=True
+            )
+        ]
+        flow_reads = (example["flow_mask"], clip_embeds, openclip_embeds)
+        synced = self.config.ofe_timestep == "synced"
+        residuals = [] if synced else self.flow_encoder(*flow_reads, zero, num_frames)
+        condition = torch.cat([example["mask"], masked], dim=1)
+        weight = self.known_weight + (1 - self.known_weight) * example["mask"]
+        losses = []
+        for row, timestep in zip(noise, timesteps, strict=True):
+            t = timestep.reshape(1)
+            noisy = self.scheduler.add_noise(latents, row, t.expand(num_frames))
+            if synced:
+                residuals = self.flow_encoder(*flow_reads, t, num_frames)
+            predicted = self.unet(noisy, t, condition, constants, residuals, num_frames)
+            error = (predicted.float() - self._target(latents, row, t.expand(num_frames))).square()
+            losses.append((error * weight).mean() / weight.mean())
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def _encode(self, example: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        vae = self.frozen["vae"]
+        both = torch.cat([example["target"], example["frames"]])
+        latents, masked = (vae.encode(both).latent_dist.mode() * vae.config.scaling_factor).chunk(2)
+        clip_embeds = self.frozen["image_encoder"](example["pixel_values"]).image_embeds[:, None]
+        return latents, masked, clip_embeds, self.frozen["image_encoder_2"](example["pixel_values"]).image_embeds
+
+    def _target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        kind = self.scheduler.config.prediction_type
+        if kind == "v_prediction":
+            return self.scheduler.get_velocity(latents, noise, timesteps)
+        return noise if kind == "epsilon" else latents

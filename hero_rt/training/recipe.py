@@ -1,0 +1,36 @@
+"""How one run is trained, as data. Defaults are the paper's where it says."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Recipe(BaseModel):
+    """One run of `hero-train outpainter`. A resumed run may change only `steps` and `decay_steps`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    videos: tuple[Path, ...]
+    steps: int = Field(ge=1)  # optimiser steps in all
+    size: int = Field(256, multiple_of=8, ge=32)  # pixels a side of a training window
+    windows_per_step: int = Field(1, ge=1)  # on each device
+    timesteps_per_window: int = Field(1, ge=1)  # that share one pass of the RefNet and the flow encoder
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup_steps: int = Field(100, ge=0)
+    decay_steps: int = Field(0, ge=0)  # at the end, linearly to zero
+    max_grad_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    semantic_dropout: float = Field(0.1, ge=0, le=1)  # of the CLIP references, for classifier-free guidance
+    known_weight: float = Field(1.0, ge=0, le=1)  # of the loss where the frame is known
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    workers: int = Field(0, ge=0)
+    save_every: int = Field(500, ge=1)
+    seed: int = 0
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, constant, linear decay."""
+        rising = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        falling = min(1.0, (self.steps - step) / (self.decay_steps + 1))
+        return self.learning_rate * min(rising, falling)
