@@ -84,9 +84,23 @@ def test_sizes_that_are_no_multiple_of_8_are_padded_inside_and_cropped(outpainte
     assert engines.bound[0]["condition"].shape == (16, 5, 8, 12)
 
 
-def test_denoising_is_ddim_by_its_formula(tiny, clip):
-    """Song et al., Eq. 12 with sigma 0, written out here, against the runtime's latents after 4 steps."""
-    outpainter = Outpainter(EagerEngines(tiny))
+SD15_SCHEDULE = {
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+    "timestep_spacing": "leading",
+}
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "velocity"])
+def test_denoising_is_ddim_by_its_formula(tiny, clip, kind):
+    """Song et al., Eq. 12 with sigma 0, written out here, against the runtime's latents after 4 steps.
+
+    epsilon is Stable Diffusion 1.5's schedule; velocity (Salimans & Ho) goes with the rescaled one of Lin et al.,
+    whose first step starts from noise alone.
+    """
+    schedule = tiny.config.scheduler | (SD15_SCHEDULE if kind == "epsilon" else {})
+    model = HeroModel.random(replace(tiny.config, scheduler=schedule))
+    outpainter = Outpainter(EagerEngines(model))
     outpainter.set_progress_bar_config(disable=True)
     noise = torch.randn(16, 4, 8, 16, generator=seeded(3))
     got = outpainter(clip[:16], pad=PAD, num_inference_steps=4, latents=noise, output_type="latent").frames
@@ -96,11 +110,20 @@ def test_denoising_is_ddim_by_its_formula(tiny, clip):
     unet.bind(outpainter.prepare(clip[:16], canvas).constants)
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     alphas = torch.cumprod(1 - betas, 0)
+    timesteps = (751, 501, 251, 1)
+    if kind == "velocity":
+        root = alphas.sqrt()
+        alphas = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+        timesteps = (999, 749, 499, 249)
     x = noise.double()
-    for t in (751, 501, 251, 1):
-        eps = unet(sample=x.float(), timestep=torch.tensor([float(t)]))["noise_pred"].double()
-        now, before = alphas[t], alphas[t - 250] if t > 250 else alphas[0]
-        x0 = (x - (1 - now).sqrt() * eps) / now.sqrt()
+    for t in timesteps:
+        predicted = unet(sample=x.float(), timestep=torch.tensor([float(t)]))["noise_pred"].double()
+        now, before = alphas[t], alphas[t - 250] if t >= 250 else alphas[0]
+        if kind == "epsilon":
+            eps, x0 = predicted, (x - (1 - now).sqrt() * predicted) / now.sqrt()
+        else:
+            x0 = now.sqrt() * x - (1 - now).sqrt() * predicted
+            eps = now.sqrt() * predicted + (1 - now).sqrt() * x
         x = before.sqrt() * x0 + (1 - before).sqrt() * eps
 
     assert ((got.double() - x).norm() / x.norm()) < 1e-4
@@ -138,7 +161,7 @@ def test_step_callback_sees_every_step_and_may_replace_the_latents(outpainter, c
         clip[:16], pad=PAD, num_inference_steps=3, generator=seeded(), output_type="latent",
         callback_on_step_end=zero_the_last,
     )  # fmt: skip
-    assert seen == [(0, 667), (1, 334), (2, 1)]
+    assert seen == [(0, 999), (1, 666), (2, 332)]
     assert not result.frames.any()
 
 
