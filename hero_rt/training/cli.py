@@ -88,6 +88,7 @@ def outpainter(
     semantic_dropout: Annotated[float, typer.Option(help="Share of windows without CLIP references.")] = 0.1,
     known_weight: Annotated[float, typer.Option(help="Weight of the loss where the frame is known.")] = 1.0,
     mixed_precision: Annotated[str, typer.Option(help="no, fp16 or bf16.")] = "no",
+    compile: Annotated[bool, typer.Option(help="torch.compile: minutes at the start, for a faster step.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that decode videos.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between states to resume from.")] = 500,
     seed: Annotated[int, typer.Option()] = 0,

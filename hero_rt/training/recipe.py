@@ -25,6 +25,7 @@ class Recipe(BaseModel):
     semantic_dropout: float = Field(0.1, ge=0, le=1)  # of the CLIP references, for classifier-free guidance
     known_weight: float = Field(1.0, ge=0, le=1)  # of the loss where the frame is known
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    compile: bool = False  # by torch.compile; minutes at the start, for a faster step
     workers: int = Field(0, ge=0)
     save_every: int = Field(500, ge=1)
     seed: int = 0

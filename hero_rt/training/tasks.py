@@ -10,6 +10,7 @@ from hero_rt.models.config import VAE_SCALE
 MIN_RATIO, MAX_RATIO = 0.15, 0.6
 KNOWN_FRAMES_SHARE = 0.3  # of the windows; what `stream` mode meets from its second window on
 ONE_SIDED_SHARE = 0.25
+MIN_SOURCE = 16  # px an axis, for optical flow
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def random_task(width: int, height: int, rng: np.random.Generator) -> Task:
 
 def _two_sides(extent: int, rng: np.random.Generator) -> tuple[int, int]:
     hidden = max(VAE_SCALE, round(extent * rng.uniform(MIN_RATIO, MAX_RATIO)))
+    hidden = min(hidden, extent - MIN_SOURCE)
     if rng.random() < ONE_SIDED_SHARE:
         first = int(rng.choice([0, hidden]))
     elif rng.random() < 0.5:

@@ -31,6 +31,9 @@ def train(model: HeroModel, recipe: Recipe, out: Path) -> None:
     optimizer = torch.optim.AdamW(objective.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = {name: parameter.detach().clone() for name, parameter in objective.named_parameters()}
     start = load_state(out / "state", recipe, objective, average, optimizer)
+    if recipe.compile:
+        for part in (objective.unet, objective.refnet, objective.flow_encoder):
+            part.compile()
     wrapped, optimizer = accelerator.prepare(objective, optimizer)
 
     stride = recipe.windows_per_step * accelerator.num_processes

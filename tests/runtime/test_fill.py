@@ -109,4 +109,6 @@ def test_paper_checkpoints_keep_their_grey_canvas():
     source = np.ascontiguousarray(whole[:, :, 24:-24])
     inputs = window_inputs(canvas, source, optical_flow(source), None, "grey")
     assert not inputs.frames[:, :, :, :24].any()
-    torch.testing.assert_close(propagated(inputs.frames, torch.ones(8, 96, 160, dtype=torch.bool), optical_flow(source), canvas), inputs.frames)
+    torch.testing.assert_close(
+        propagated(inputs.frames, torch.ones(8, 96, 160, dtype=torch.bool), optical_flow(source), canvas), inputs.frames
+    )

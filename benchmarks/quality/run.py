@@ -1,0 +1,59 @@
+"""Outpaint each clip at each ratio, measure it beside the baselines, and say whether the targets are met."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.quality.baselines import BASELINES
+from benchmarks.quality.clips import PAN_SPEEDS, centre_crop, pan
+from benchmarks.quality.measures import measure
+from hero_rt.canvas import Canvas
+from hero_rt.outpainter import Outpainter
+
+TASK = "OPV"  # left and right
+MODEL = "HERO"
+
+
+def evaluate(
+    outpainter: Outpainter,
+    videos: list[Path],
+    ratios: list[float],
+    steps: int,
+    size: int,
+    seed: int,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Every clip (each video's centre, and a pan over it a speed) at every ratio.
+
+    Returns {"settings": ..., "rows": [{clip, pan, ratio, method, mse, psnr, ssim, ...}, ...]}, JSON-ready.
+    """
+    frames = outpainter.config.num_frames
+    clips: dict[str, tuple[bool, np.ndarray]] = {}
+    for path in videos:
+        clips[path.stem] = (False, centre_crop(path, frames, size))
+        for speed in PAN_SPEEDS:
+            clips[f"pan {speed:g} px, {path.stem}"] = (True, pan(path, speed, frames, size))
+    rows = []
+    for name, (is_pan, truth) in clips.items():
+        for ratio in ratios:
+            canvas = _canvas(size, ratio)
+            source = np.ascontiguousarray(truth[:, :, canvas.left : size - canvas.right])
+            results = {method: fill(source, canvas) for method, fill in BASELINES.items()}
+            generator = torch.Generator().manual_seed(seed)
+            padding = (0, canvas.right, 0, canvas.left)
+            results[MODEL] = outpainter(source, pad=padding, num_inference_steps=steps, generator=generator).frames
+            for method, filled in results.items():
+                quality = measure(filled, truth, canvas).to_dict()
+                rows.append({"clip": name, "pan": is_pan, "ratio": ratio, "method": method} | quality)
+            progress(f"{name} {ratio:g}: " + ", ".join(f"{row['method']} {row['psnr']:.1f} dB" for row in rows[-4:]))
+    settings = {"model": outpainter.config.name, "task": TASK, "steps": steps, "size": size, "seed": seed}
+    return {"settings": settings | {"frames": frames}, "rows": rows}
+
+
+def _canvas(size: int, ratio: float) -> Canvas:
+    """The sides of a frame of `size` px that are hidden, so that the whole frame is the truth."""
+    hidden = round(size * ratio / 2)
+    return Canvas.from_padding(size - 2 * hidden, size, (0, hidden, 0, hidden))

@@ -1,0 +1,89 @@
+"""The small VAE's and image encoders' losses against closed forms, and that training them helps."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hero_rt.training.autoencoder import _energy, autoencoder_loss, latent_scale
+from hero_rt.training.encoders import contrastive_loss, view_pairs
+from hero_rt.training.small_parts import train_autoencoder
+from hero_rt.training.videos import VideoWindows
+
+
+def test_energy_of_a_sine_wave_is_its_closed_form():
+    """sin(wx): forward differences have mean square 1 - cos(w), over whole periods."""
+    period = 8
+    x = torch.sin(2 * torch.pi * torch.arange(64) / period).expand(1, 3, 64, 64)
+    energy = _energy(x)[:, :, 1:-1, 1:-1]
+    torch.testing.assert_close(energy, torch.full_like(energy, float((1 - np.cos(2 * np.pi / period)) ** 0.5)))
+
+
+def test_a_perfect_decoder_leaves_only_the_divergence(small):
+    class Identity(nn.Module):
+        def encode(self, frames):
+            class Posterior:
+                mean, std = frames, torch.zeros_like(frames)
+
+                def kl(self):
+                    return 0.5 * frames.square().flatten(1).sum(1)
+
+            return type("Output", (), {"latent_dist": Posterior()})
+
+        def decode(self, latents):
+            return type("Output", (), {"sample": latents})
+
+    frames = torch.rand(2, 3, 16, 16) * 2 - 1
+    loss, terms = autoencoder_loss(Identity(), frames, torch.Generator())
+    assert terms["l1"] == terms["gradient"] == terms["colour"] == terms["energy"] == 0
+    assert float(loss) == pytest.approx(1e-5 * float(0.5 * frames.square().mean()), rel=1e-4)
+
+
+def test_scaled_latents_have_unit_variance(small):
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.rand(4, 3, 32, 32, generator=generator) * 2 - 1 for _ in range(3)]
+    scale = latent_scale(small["vae"], iter(batches))
+    with torch.no_grad():
+        latents = torch.cat([small["vae"].encode(frames).latent_dist.mode() for frames in batches])
+    assert float((scale * latents).var()) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_infonce_by_hand():
+    """Orthogonal embeddings: each finds its own at similarity 1, the others at 0."""
+
+    class Lookup(nn.Module):
+        def forward(self, pixels):
+            return type("Output", (), {"image_embeds": 3 * pixels.flatten(1)[:, :4]})
+
+    eye = torch.eye(4)
+    loss, found = contrastive_loss(Lookup(), eye, eye)
+    assert float(loss) == pytest.approx(float(np.log(1 + 3 * np.exp(-10.0))), abs=1e-6)
+    assert found == 1
+    _, found = contrastive_loss(Lookup(), eye, eye.flip(0))
+    assert found == 0
+
+
+def test_view_pairs_are_a_canvas_and_the_whole_frame(videos):
+    windows = VideoWindows([videos], 4, 32, seed=0, length=6)
+    canvases, wholes = view_pairs(windows, 0, 6)
+    assert canvases.shape == wholes.shape == (6, 3, 224, 224)
+    assert (canvases - wholes).abs().flatten(1).mean(1).min() > 0.05
+
+
+def test_training_a_vae_brings_its_reconstruction_closer(small, videos):
+    from hero_rt.models import HeroModel
+
+    model = HeroModel.initial(small.config, seed=0)
+    windows = VideoWindows([videos], 1, 32, seed=9, length=8)
+    frames = torch.cat([torch.from_numpy(windows[i][0]) for i in range(8)]).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    @torch.no_grad()
+    def error() -> float:
+        decoded = model["vae"].decode(model["vae"].encode(frames).latent_dist.mode()).sample
+        return float((decoded - frames).abs().mean())
+
+    before = error()
+    train_autoencoder(model, [videos], 32, steps=40, batch=4, seed=0)
+    assert error() < 0.8 * before
+    assert model.config.vae["scaling_factor"] == model["vae"].config.scaling_factor != 0.18215
+    assert not any(p.requires_grad for p in model["vae"].parameters())
