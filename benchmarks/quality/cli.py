@@ -10,10 +10,12 @@ from rich.console import Console
 
 console = Console(soft_wrap=True, highlight=False)
 
+Held = Annotated[list[Path], typer.Argument(help="Held-out videos; 16 frames of each are used.")]
+
 
 def quality(
-    videos: Annotated[list[Path], typer.Argument(help="Held-out videos; 16 frames of each are used.")],
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint folder or Hub id.")] = "hero-tiny",
+    videos: Held,
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint folder or Hub id.")],
     ratio: Annotated[list[float] | None, typer.Option(help="Hidden fraction of the width; repeatable.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 10,
     size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = 128,
@@ -23,7 +25,7 @@ def quality(
 ) -> None:
     """Outpaint held-out clips and camera pans; PSNR, SSIM and texture beside edge, reflection and Telea.
 
-    LPIPS, FVD and AAFS need networks whose weights are not at hand on a machine with no hub; they are not computed.
+    Figures of the hidden region. LPIPS and AAFS are added where their networks can be had, and named where not.
     """
     from benchmarks.quality.page import quality_page
     from benchmarks.quality.run import evaluate
@@ -41,3 +43,43 @@ def quality(
         names = " ".join(shlex.quote(path.name) for path in videos)
         command = f"python -m benchmarks quality {names} --checkpoint {checkpoint} --steps {steps} --page {page}"
         page.write_text(quality_page(results, command))
+
+
+def ablations(
+    start: Annotated[Path, typer.Argument(help="The checkpoint that every variant starts from (hero-train parts).")],
+    videos: Held,
+    train_on: Annotated[list[Path], typer.Option(help="A folder of training videos; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs; run again to go on.")],
+    json: Annotated[Path, typer.Option(help="Write the table here.")],
+    training_steps: Annotated[int, typer.Option(min=1, help="Of each variant.")] = 2000,
+    size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = 128,
+    learning_rate: Annotated[float, typer.Option()] = 7e-4,
+    steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 10,
+) -> None:
+    """Train the paper's ablations (Tables 4, 5 and 7) at a small scale, and measure each. Hours."""
+    from benchmarks.quality.ablations import run_variants
+    from hero_rt.training.recipe import Recipe
+
+    recipe = Recipe(
+        videos=tuple(train_on),
+        steps=training_steps,
+        size=size,
+        learning_rate=learning_rate,
+        timesteps_per_window=2,
+        known_weight=0.25,
+        ema_decay=0.998,
+        decay_steps=training_steps // 4,
+    )
+    rows = run_variants(start, recipe, videos, steps, out, console.print)
+    json.write_text(json_module.dumps(rows, indent=1) + "\n")
+
+
+def alphas(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint folder or Hub id.")],
+    plot: Annotated[Path, typer.Option(help="The PNG to write.")],
+) -> None:
+    """Plot the learned blend of every motion module (the paper's Fig. 7)."""
+    from benchmarks.quality.alphas import plot_alphas
+    from hero_rt.models.hero import HeroModel
+
+    plot_alphas(HeroModel.from_pretrained(checkpoint), plot)

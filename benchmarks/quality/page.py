@@ -11,11 +11,13 @@ COLUMNS = {
     "gradient_energy": "gradient energy",
     "adjacent_ssim": "adjacent SSIM",
 }
+OPTIONAL = {"lpips": "LPIPS", "aafs": "AAFS"}
 
 
 def quality_page(results: dict[str, Any], command: str) -> str:
     """Markdown. `results` as `evaluate` returns them."""
     settings = results["settings"]
+    columns = COLUMNS | {name: title for name, title in OPTIONAL.items() if name in results["rows"][0]}
     lines = [
         "# Quality",
         "",
@@ -29,8 +31,10 @@ def quality_page(results: dict[str, Any], command: str) -> str:
         "",
         "Gradient energy is the truth's = 1. Adjacent SSIM is between successive frames; the truth's own in brackets.",
         "",
-        f"| clip | ratio | method | {' | '.join(COLUMNS.values())} |",
-        f"|---|---|---|{'---|' * len(COLUMNS)}",
+        *(f"No {name}: {reason}." for name, reason in results["missing"].items()),
+        "",
+        f"| clip | ratio | method | {' | '.join(columns.values())} |",
+        f"|---|---|---|{'---|' * len(columns)}",
     ]
     for row in results["rows"]:
         figures = [
@@ -40,5 +44,6 @@ def quality_page(results: dict[str, Any], command: str) -> str:
             f"{row['gradient_energy']:.2f}",
             f"{row['adjacent_ssim']:.3f} ({row['adjacent_ssim_truth']:.3f})",
         ]
+        figures += [f"{row[name]:.3f}" for name in OPTIONAL if name in columns]
         lines.append(f"| {row['clip']} | {row['ratio']:g} | {row['method']} | {' | '.join(figures)} |")
     return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ import torch
 from benchmarks.quality.baselines import BASELINES
 from benchmarks.quality.clips import PAN_SPEEDS, centre_crop, pan
 from benchmarks.quality.measures import measure
+from benchmarks.quality.perceptual import perceptual_metrics
 from hero_rt.canvas import Canvas
 from hero_rt.outpainter import Outpainter
 
@@ -28,7 +29,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Every clip (each video's centre, and a pan over it a speed) at every ratio.
 
-    Returns {"settings": ..., "rows": [{clip, pan, ratio, method, mse, psnr, ssim, ...}, ...]}, JSON-ready.
+    Returns {"settings": ..., "missing": metrics that could not be had, with the reason, "rows": [{clip, pan, ratio,
+    method, mse, psnr, ssim, ...}, ...]}, JSON-ready.
     """
     frames = outpainter.config.num_frames
     clips: dict[str, tuple[bool, np.ndarray]] = {}
@@ -36,6 +38,9 @@ def evaluate(
         clips[path.stem] = (False, centre_crop(path, frames, size))
         for speed in PAN_SPEEDS:
             clips[f"pan {speed:g} px, {path.stem}"] = (True, pan(path, speed, frames, size))
+    metrics, missing = perceptual_metrics()
+    for metric, reason in missing.items():
+        progress(f"no {metric}: {reason}")
     rows = []
     for name, (is_pan, truth) in clips.items():
         for ratio in ratios:
@@ -47,10 +52,11 @@ def evaluate(
             results[MODEL] = outpainter(source, pad=padding, num_inference_steps=steps, generator=generator).frames
             for method, filled in results.items():
                 quality = measure(filled, truth, canvas).to_dict()
+                quality |= {metric: round(compute(filled, truth), 5) for metric, compute in metrics.items()}
                 rows.append({"clip": name, "pan": is_pan, "ratio": ratio, "method": method} | quality)
             progress(f"{name} {ratio:g}: " + ", ".join(f"{row['method']} {row['psnr']:.1f} dB" for row in rows[-4:]))
     settings = {"model": outpainter.config.name, "task": TASK, "steps": steps, "size": size, "seed": seed}
-    return {"settings": settings | {"frames": frames}, "rows": rows}
+    return {"settings": settings | {"frames": frames}, "missing": missing, "rows": rows}
 
 
 def _canvas(size: int, ratio: float) -> Canvas:

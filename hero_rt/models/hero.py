@@ -96,6 +96,11 @@ class HeroModel:
             self._parts[part] = module.eval().requires_grad_(False)
         return self._parts[part]
 
+    def set_ofe_timestep(self, ofe_timestep: str) -> None:
+        """The paper's ablation: "synced" feeds the flow encoder the sampler's timestep. Raises UsageError."""
+        self.config = HeroConfig.from_dict(self.config.to_dict() | {"ofe_timestep": ofe_timestep})
+        self["flow_encoder"].register_to_config(ofe_timestep=ofe_timestep)
+
     def release(self) -> None:
         """Forget the parts made so far; asking again makes them again."""
         self._parts.clear()

@@ -87,6 +87,10 @@ def outpainter(
     ema_decay: Annotated[float, typer.Option(help="Of the moving average that becomes the checkpoint.")] = 0.9999,
     semantic_dropout: Annotated[float, typer.Option(help="Share of windows without CLIP references.")] = 0.1,
     known_weight: Annotated[float, typer.Option(help="Weight of the loss where the frame is known.")] = 1.0,
+    hold_at_zero: Annotated[
+        list[str] | None, typer.Option(help="Ablation: parameters by shell pattern, kept zero; repeatable.")
+    ] = None,
+    ofe_timestep: Annotated[str | None, typer.Option(help="Ablation: 'synced' feeds the flow encoder t.")] = None,
     mixed_precision: Annotated[str, typer.Option(help="no, fp16 or bf16.")] = "no",
     compile: Annotated[bool, typer.Option(help="torch.compile: minutes at the start, for a faster step.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that decode videos.")] = 0,
@@ -101,7 +105,7 @@ def outpainter(
     from hero_rt.training.recipe import Recipe
     from hero_rt.training.trainer import train
 
-    values = {key: value for key, value in locals().items() if key in Recipe.model_fields}
+    values = {key: value for key, value in locals().items() if key in Recipe.model_fields and value is not None}
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
@@ -109,7 +113,10 @@ def outpainter(
         option = "--" + str(first["loc"][0]).replace("_", "-")
         raise UsageError(f"{option} is {first['input']!r}: {first['msg']}") from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    train(HeroModel.from_pretrained(checkpoint, device=device), recipe, out)
+    model = HeroModel.from_pretrained(checkpoint, device=device)
+    if ofe_timestep is not None:
+        model.set_ofe_timestep(ofe_timestep)
+    train(model, recipe, out)
     console.print(f"wrote {out / 'model'}")
 
 

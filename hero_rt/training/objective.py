@@ -1,10 +1,13 @@
 """HERO's training objective (Eq. 1): the noise of a window, predicted from everything that inference conditions on."""
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hero_rt.errors import UsageError
 from hero_rt.models.attention import AttentionConstants
 from hero_rt.models.flow_encoder import FlowEncoder3D
 from hero_rt.models.hero import HeroModel
@@ -33,6 +36,20 @@ class HeroObjective(nn.Module):
         self.train().requires_grad_(True)
         self.frozen = {part: model[part] for part in FROZEN}  # in no state_dict
         self.scheduler, self.known_weight = scheduler, known_weight
+
+    @torch.no_grad()
+    def hold_at_zero(self, patterns: Sequence[str]) -> None:
+        """Set parameters to zero for good, by shell patterns of their names. Raises UsageError where one fits none.
+
+        What a network does not contribute while these are zero it never will: an ablation that needs nothing of the
+        runtime.
+        """
+        for pattern in patterns:
+            held = [parameter for name, parameter in self.named_parameters() if fnmatchcase(name, pattern)]
+            if not held:
+                raise UsageError(f"--hold-at-zero {pattern!r} fits no parameter, for instance refnet.*.im3_alpha")
+            for parameter in held:
+                parameter.zero_().requires_grad_(False)
 
     def forward(self, example: dict[str, Tensor], noise: Tensor, timesteps: Tensor, drop_semantic: bool) -> Tensor:
         """example: one window's tensors, no batch axis; noise: [T, F, 4, h, w]; timesteps: int64 [T].

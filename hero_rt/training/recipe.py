@@ -24,6 +24,7 @@ class Recipe(BaseModel):
     ema_decay: float = Field(0.9999, ge=0, lt=1)
     semantic_dropout: float = Field(0.1, ge=0, le=1)  # of the CLIP references, for classifier-free guidance
     known_weight: float = Field(1.0, ge=0, le=1)  # of the loss where the frame is known
+    hold_at_zero: tuple[str, ...] = ()  # parameters by shell pattern ("refnet.*.im3_alpha"), for ablations
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     compile: bool = False  # by torch.compile; minutes at the start, for a faster step
     workers: int = Field(0, ge=0)

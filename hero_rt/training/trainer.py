@@ -28,7 +28,9 @@ def train(model: HeroModel, recipe: Recipe, out: Path) -> None:
     """
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=model.device.type == "cpu")
     objective = HeroObjective(model, make_scheduler(model.config.scheduler), recipe.known_weight)
-    optimizer = torch.optim.AdamW(objective.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    objective.hold_at_zero(recipe.hold_at_zero)
+    learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = {name: parameter.detach().clone() for name, parameter in objective.named_parameters()}
     start = load_state(out / "state", recipe, objective, average, optimizer)
     if recipe.compile:

@@ -3,15 +3,24 @@
 import cv2
 import numpy as np
 import pytest
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from benchmarks.quality.ablations import VARIANTS
+from benchmarks.quality.alphas import learned_alphas, plot_alphas
 from benchmarks.quality.baselines import edge, reflection, telea
 from benchmarks.quality.clips import centre_crop, pan
 from benchmarks.quality.measures import gradient_energy, measure
 from benchmarks.quality.page import quality_page
+from benchmarks.quality.perceptual import load_aafs
 from benchmarks.quality.targets import verdicts
 from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
 from hero_rt.flow import optical_flow
+from hero_rt.models import HeroConfig, HeroModel
+from hero_rt.prepare import clip_pixels
+from hero_rt.sampling import make_scheduler
+from hero_rt.training.objective import HeroObjective
 from tests.clips import BIG_BUCK_BUNNY, CARPHONE, small_clip
 
 CANVAS = Canvas(48, 64, 0, 16, 0, 16)
@@ -123,8 +132,55 @@ def test_targets(changed, missed):
 
 
 def test_page_holds_every_row_and_verdict():
-    results = {"settings": {"model": "m", "steps": 10, "frames": 16, "size": 128}, "rows": rows(hero=13.0)}
+    settings = {"model": "m", "steps": 10, "frames": 16, "size": 128}
+    results = {"settings": settings, "missing": {"fvd": "no weights"}, "rows": rows(hero=13.0)}
     page = quality_page(results, "python -m benchmarks quality road.mp4")
     assert page.count("\n| a |") + page.count("\n| p |") == 6
     assert "| mean PSNR at most 1 dB below | -2.00 dB | no |" in page
     assert "python -m benchmarks quality road.mp4" in page
+    assert "No fvd: no weights." in page
+
+
+def test_adjacent_frame_similarity_is_the_cosine_of_clip_embeddings(tmp_path):
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(**HeroConfig.from_preset("hero-tiny").clip)
+    network = CLIPVisionModelWithProjection(config).eval()
+    network.save_pretrained(tmp_path)
+    aafs = load_aafs(str(tmp_path))
+    still = np.repeat(TRUTH[:1], 3, axis=0)
+    assert aafs(still, still) == pytest.approx(1, abs=1e-6)
+    with torch.no_grad():
+        pixels = clip_pixels(torch.from_numpy(TRUTH).permute(0, 3, 1, 2).float() / 127.5 - 1)
+        embeds = network(pixels).image_embeds.double()
+    embeds = embeds / embeds.norm(dim=1, keepdim=True)
+    truth = float((embeds[1:] * embeds[:-1]).sum(1).mean())
+    assert aafs(TRUTH, TRUTH) == pytest.approx(truth, abs=1e-6)
+    assert truth < 1 - 1e-6
+
+
+def test_a_network_that_cannot_be_had_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"AAFS needs .*nowhere"):
+        load_aafs(str(tmp_path / "nowhere"))
+
+
+def test_alphas_in_execution_order_and_their_plot(tmp_path):
+    model = HeroModel.initial(HeroConfig.from_preset("hero-tiny"), seed=0)
+    with torch.no_grad():
+        model["unet"].down_blocks[0].motion_modules[0].im3_alpha.fill_(0.1)
+        model["unet"].up_blocks[3].motion_modules[2].im3_alpha.fill_(0.3)
+    found = learned_alphas(model)
+    assert [len(found[network]) for network in ("unet", "refnet", "flow_encoder")] == [20, 19, 8]
+    assert found["unet"][0] == ("down_blocks.0.motion_modules.0", pytest.approx(0.1))
+    assert found["unet"][-1] == ("up_blocks.3.motion_modules.2", pytest.approx(0.3))
+    plot_alphas(model, tmp_path / "alphas.png")
+    assert cv2.imread(str(tmp_path / "alphas.png")).shape[1] == 960
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_every_ablation_names_parameters_that_there_are(variant):
+    model = HeroModel.initial(HeroConfig.from_preset("hero-tiny"), seed=0)
+    model.set_ofe_timestep(variant.ofe_timestep)
+    objective = HeroObjective(model, make_scheduler(model.config.scheduler), known_weight=1)
+    objective.hold_at_zero(variant.hold_at_zero)
+    held = sum(not parameter.requires_grad for parameter in objective.parameters())
+    assert (held > 0) == bool(variant.hold_at_zero)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
 from hero_rt.models.submodules import build_submodule, submodule_io
 from hero_rt.profile import Profile
@@ -101,3 +102,46 @@ def test_several_timesteps_are_the_mean_of_each_alone_and_every_trained_part_lea
     missing = [name for name, p in objective.named_parameters() if p.grad is None or not p.grad.any()]
     assert not missing
     assert all(p.grad is None for part in ("vae", "image_encoder") for p in model[part].parameters())
+
+
+@pytest.mark.parametrize(
+    ("patterns", "part", "name"),
+    [
+        pytest.param(["refnet.*attentions.*.transformer_blocks.0.norm1.*"], "refnet", "conv_in.weight", id="no-refnet"),
+        pytest.param(
+            ["flow_encoder.controlnet_*_block*"],
+            "flow_encoder",
+            "controlnet_cond_embedding.conv_out.bias",
+            id="no-flow",
+        ),
+        pytest.param(["*.attn2.to_v_ip.*"], "image_projection", "image_embeds.weight", id="clip-alone"),
+    ],
+)
+def test_what_is_held_at_zero_contributes_nothing_and_learns_nothing(small, example, patterns, part, name):
+    """Another weight upstream of what is held changes the loss before, and not after."""
+    model = HeroModel.random(small.config)
+    objective = HeroObjective(model, make_scheduler(model.config.scheduler), known_weight=1)
+    noise, t = torch.randn(1, FRAMES, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([300])
+
+    def change() -> float:
+        with torch.no_grad():
+            before = float(objective(example, noise, t, False))
+            model[part].state_dict()[name].mul_(3)
+            after = float(objective(example, noise, t, False))
+            model[part].state_dict()[name].div_(3)
+        return abs(after - before) / before
+
+    assert change() > 1e-5
+    objective.hold_at_zero(patterns)
+    assert change() < 1e-6
+    objective(example, noise, t, False).backward()
+    held = [parameter for parameter in objective.parameters() if not parameter.requires_grad]
+    assert held
+    assert all(parameter.grad is None and not parameter.any() for parameter in held)
+
+
+def test_a_pattern_that_fits_nothing_is_refused(small):
+    model = HeroModel.random(small.config)
+    objective = HeroObjective(model, make_scheduler(model.config.scheduler), known_weight=1)
+    with pytest.raises(UsageError, match=r"'refnet\.alpha' fits no parameter"):
+        objective.hold_at_zero(["refnet.alpha"])

@@ -1,0 +1,39 @@
+"""The learned IM3 blend of every motion module (the paper's Fig. 7)."""
+
+from pathlib import Path
+
+import matplotlib
+
+from hero_rt.models.hero import HeroModel
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+NETWORKS = ("unet", "refnet", "flow_encoder")
+
+
+def learned_alphas(model: HeroModel) -> dict[str, list[tuple[str, float]]]:
+    """(block, alpha) of each motion module by network, in execution order: down, mid, up."""
+    found = {}
+    for network in NETWORKS:
+        named = {
+            name.removesuffix(".im3_alpha"): float(parameter)
+            for name, parameter in model[network].named_parameters()
+            if name.endswith("im3_alpha")
+        }
+        order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+        found[network] = sorted(named.items(), key=lambda item: order[item[0].split(".")[0]])
+    return found
+
+
+def plot_alphas(model: HeroModel, path: Path) -> None:
+    """One panel a network, a bar a motion module; at 1/3 a frame and its neighbours weigh the same."""
+    figure, axes = plt.subplots(len(NETWORKS), 1, figsize=(8, 6), sharex=True, sharey=True, layout="constrained")
+    for axis, (network, alphas) in zip(axes, learned_alphas(model).items(), strict=True):
+        axis.bar(range(len(alphas)), [alpha for _, alpha in alphas], color="tab:blue")
+        axis.axhline(0, color="black", linewidth=0.5)
+        axis.set_title(network.replace("_", " "), loc="left", fontsize=9)
+        axis.set_ylabel("alpha")
+    axes[-1].set_xlabel("motion module, in execution order")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
