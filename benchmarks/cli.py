@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.quality.cli import ablations, alphas, quality
 from hero_rt.cli_errors import run_app
 from hero_rt.errors import UsageError
 
@@ -100,6 +101,10 @@ def report(
 
     write_report(results, docs)
     console.print(f"wrote {docs / 'performance.md'}", markup=False)
+
+
+for command in (quality, ablations, alphas):
+    app.command()(command)
 
 
 def _size(text: str) -> tuple[int, int]:

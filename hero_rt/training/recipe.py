@@ -13,22 +13,22 @@ class Recipe(BaseModel):
 
     videos: tuple[Path, ...]
     steps: int = Field(ge=1)  # optimiser steps in all
-    size: int = Field(256, multiple_of=8, ge=32)  # pixels a side of a training window
-    windows_per_step: int = Field(1, ge=1)  # on each device
-    timesteps_per_window: int = Field(1, ge=1)  # that share one pass of the RefNet and the flow encoder
-    learning_rate: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    warmup_steps: int = Field(100, ge=0)
-    decay_steps: int = Field(0, ge=0)  # at the end, linearly to zero
-    max_grad_norm: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.9999, ge=0, lt=1)
-    semantic_dropout: float = Field(0.1, ge=0, le=1)  # of the CLIP references, for classifier-free guidance
-    known_weight: float = Field(1.0, ge=0, le=1)  # of the loss where the frame is known
+    size: int = Field(default=256, multiple_of=8, ge=32)  # pixels a side of a training window
+    windows_per_step: int = Field(default=1, ge=1)  # on each device
+    timesteps_per_window: int = Field(default=1, ge=1)  # that share one pass of the RefNet and the flow encoder
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    decay_steps: int = Field(default=0, ge=0)  # at the end, linearly to zero
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.9999, ge=0, lt=1)
+    semantic_dropout: float = Field(default=0.1, ge=0, le=1)  # of the CLIP references, for classifier-free guidance
+    known_weight: float = Field(default=1.0, ge=0, le=1)  # of the loss where the frame is known
     hold_at_zero: tuple[str, ...] = ()  # parameters by shell pattern ("refnet.*.im3_alpha"), for ablations
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     compile: bool = False  # by torch.compile; minutes at the start, for a faster step
-    workers: int = Field(0, ge=0)
-    save_every: int = Field(500, ge=1)
+    workers: int = Field(default=0, ge=0)
+    save_every: int = Field(default=500, ge=1)
     seed: int = 0
 
     def learning_rate_at(self, step: int) -> float:
