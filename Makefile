@@ -52,6 +52,7 @@ plans-sd15: $(STAMP)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 
 	$(BIN)/hero-export build-engines random --preset hero-sd15 --format tensorrt-rtx --profile 256x256x16 --plugin off \
 		--compute-capability sm_80,sm_89,sm_120 --out build/plans-sd15 --json benchmarks/results/plans-hero-sd15-fp16.json
 	$(BIN)/hero-export inspect build/plans-sd15
+
 PHOTOS ?= $(wildcard /usr/share/backgrounds /usr/share/wallpapers)
 TRAIN   = build/train
 

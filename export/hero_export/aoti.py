@@ -46,7 +46,11 @@ def compile_aoti(
             package = torch._inductor.aoti_compile_and_package(
                 exported,
                 package_path=str(Path(scratch) / "package.pt2"),
-                inductor_configs={"freezing": True, "max_autotune": max_autotune},
+                inductor_configs={
+                    "freezing": True,
+                    "max_autotune": max_autotune,
+                    "cpp.dynamic_threads": True,  # those of the process that runs it, not of this one
+                },
             )
         except torch._inductor.exc.InductorError as error:
             reason = str(error).strip().splitlines()[0]

@@ -101,7 +101,7 @@ class TensorRTEngine:
                 raise self._failed(f"tensor {name!r} takes no address")
         self._bound: dict[str, Tensor] = {}
         self._graph: CudaGraph | None = None
-        self._calls, self._capturable = 0, True
+        self._calls = 0
 
     def _open(self, trt: Any, path: Path, workspace: Workspace, beside: Sequence[Path]) -> None:
         for library in (file for file in beside if file.suffix == ".so"):
