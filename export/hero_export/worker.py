@@ -62,7 +62,7 @@ class Workers:
             return message
         except EOFError as error:
             process.join()
-            if self._stopped:
+            if self._stopped or process.exitcode == INTERRUPTED:
                 raise KeyboardInterrupt from error
             if process.exitcode is not None and process.exitcode > 0:
                 raise HeroError(f"building {submodule} at {profile} failed; its traceback stands above") from error

@@ -7,9 +7,10 @@ import torch
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines
 from hero_rt.engines.eager import EagerEngines
+from hero_rt.flow import optical_flow
 from hero_rt.models.submodules import SUBMODULES
 from hero_rt.outpainter import choose_canvas
-from hero_rt.prepare import clip_pixels
+from hero_rt.prepare import clip_pixels, window_inputs
 from hero_rt.profile import Profile
 from tests.clips import small_clip
 
@@ -48,7 +49,8 @@ def real_inputs(tiny) -> dict[str, dict[str, torch.Tensor]]:
     outpainter = Outpainter(Watching(tiny))
     outpainter.set_progress_bar_config(disable=True)
     outpainter(clip, pad=PAD, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(seen["semantic"]["pixel_values"], clip_pixels(canvas.place(clip)))
+    frames = window_inputs(canvas, clip, optical_flow(clip), None, tiny.config.canvas_fill).frames
+    assert torch.equal(seen["semantic"]["pixel_values"], clip_pixels(frames))
     return seen
 
 
