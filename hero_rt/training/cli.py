@@ -45,7 +45,7 @@ def parts(
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-tiny",
     size: Annotated[int, typer.Option(help="Pixels a side of a training frame.")] = 128,
-    autoencoder_steps: Annotated[int, typer.Option(help="Steps of the VAE, 8 frames each.")] = 6000,
+    autoencoder_steps: Annotated[int, typer.Option(help="Steps of the VAE, 8 frames each.")] = 8000,
     encoder_steps: Annotated[int, typer.Option(help="Steps of each image encoder, 48 pairs each.")] = 400,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:

@@ -27,7 +27,11 @@ def train_autoencoder(model: HeroModel, videos: list[Path], size: int, steps: in
         return (window.permute(0, 3, 1, 2).float() / 127.5 - 1).to(model.device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        return autoencoder_loss(vae, frames(step * batch, batch), generator)
+        pixels = frames(step * batch, batch)
+        # photographs are blue, green and brown: without this a red car comes back yellow
+        for index in range(0, batch, 2):
+            pixels[index] = pixels[index, torch.randperm(3, generator=generator)]
+        return autoencoder_loss(vae, pixels, generator)
 
     _minimise(vae, loss, steps, learning_rate=2e-3, desc="autoencoder")
     vae.eval().requires_grad_(False)
