@@ -110,6 +110,10 @@ class Canvas:
     def _source(self) -> tuple[slice, slice]:
         return slice(self.top, self.top + self.source_height), slice(self.left, self.left + self.source_width)
 
+    def source_of(self, whole: np.ndarray) -> np.ndarray:
+        """The source's part of whole frames, [F, H, W, 3] to a view [F, h, w, 3]."""
+        return whole[:, *self._source]
+
     def place(self, frames: np.ndarray) -> Tensor:
         """uint8 [F, h, w, 3] source frames to [F, 3, MH, MW] in [-1, 1]; unknown pixels are 0."""
         self._check(frames, self.source_width, self.source_height, "source")

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.contenders.module_engine import ModuleEngine
+from hero_rt.engines.eager import ModuleEngine
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule, submodule_io
 from hero_rt.profile import Profile

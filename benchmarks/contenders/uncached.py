@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.contenders.module_engine import ModuleEngine
-from hero_rt.engines.eager import EagerEngines
+from hero_rt.engines.eager import EagerEngines, ModuleEngine
 from hero_rt.engines.engine import Engine
 from hero_rt.models.config import NUM_ATTENTIONS
 from hero_rt.models.hero import HeroModel

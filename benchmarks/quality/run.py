@@ -45,7 +45,7 @@ def evaluate(
     for name, (is_pan, truth) in clips.items():
         for ratio in ratios:
             canvas = _canvas(size, ratio)
-            source = np.ascontiguousarray(truth[:, :, canvas.left : size - canvas.right])
+            source = np.ascontiguousarray(canvas.source_of(truth))
             results = {method: fill(source, canvas) for method, fill in BASELINES.items()}
             generator = torch.Generator().manual_seed(seed)
             padding = (0, canvas.right, 0, canvas.left)

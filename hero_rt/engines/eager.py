@@ -1,23 +1,23 @@
 """The PyTorch model behind the engine protocol: the baseline and the truth. Runs any profile."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hero_rt.engines.engine import check_tensors
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import build_submodule, submodule_io
+from hero_rt.models.submodules import Specs, build_submodule, submodule_io
 from hero_rt.profile import Profile
 
 
-class EagerEngine:
-    """One submodule of a HeroModel."""
+class ModuleEngine:
+    """A PyTorch callable: takes `inputs` in their order, returns a tensor or a tuple in the order of `outputs`."""
 
-    def __init__(self, model: HeroModel, submodule: str, profile: Profile):
-        self.name = f"eager {submodule} {profile}"
-        self.inputs, self.outputs = submodule_io(submodule, model.config, profile, model.dtype)
-        self._module = build_submodule(model, submodule, profile)
+    def __init__(self, name: str, forward: Callable[..., Any], inputs: Specs, outputs: Specs):
+        self.name, self.inputs, self.outputs = name, inputs, outputs
+        self._forward = forward
         self._bound: dict[str, Tensor] = {}
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
@@ -28,11 +28,19 @@ class EagerEngine:
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
         given = self._bound | inputs
         check_tensors(self.name, self.inputs, given, required=True)
-        out = self._module(*(given[name] for name in self.inputs))
+        out = self._forward(*(given[name] for name in self.inputs))
         return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
 
     def close(self) -> None:
         self._bound = {}
+
+
+class EagerEngine(ModuleEngine):
+    """One submodule of a HeroModel."""
+
+    def __init__(self, model: HeroModel, submodule: str, profile: Profile):
+        inputs, outputs = submodule_io(submodule, model.config, profile, model.dtype)
+        super().__init__(f"eager {submodule} {profile}", build_submodule(model, submodule, profile), inputs, outputs)
 
 
 class EagerEngines:

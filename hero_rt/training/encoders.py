@@ -34,8 +34,6 @@ def view_pairs(windows: VideoWindows, first: int, count: int) -> tuple[Tensor, T
         window, _ = windows[index]
         rng = np.random.default_rng((windows.seed, index, 1))
         canvas = random_task(window.shape[2], window.shape[1], rng).canvas
-        rows = slice(canvas.top, canvas.top + canvas.source_height)
-        columns = slice(canvas.left, canvas.left + canvas.source_width)
-        canvases.append(canvas.place(window[:1, rows, columns]))
+        canvases.append(canvas.place(canvas.source_of(window[:1])))
         wholes.append(torch.from_numpy(window[-1:].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1)
     return clip_pixels(torch.cat(canvases)), clip_pixels(torch.cat(wholes))

@@ -33,9 +33,7 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng((self.windows.seed, index, 1))
         task = random_task(window.shape[2], window.shape[1], rng)
         canvas = task.canvas
-        rows = slice(canvas.top, canvas.top + canvas.source_height)
-        columns = slice(canvas.left, canvas.left + canvas.source_width)
-        source = np.ascontiguousarray(window[:, rows, columns])
+        source = np.ascontiguousarray(canvas.source_of(window))
         finished = window[: task.known_frames] if task.known_frames else None
         inputs = window_inputs(canvas, source, optical_flow(source), finished, self.fill)
         return {
