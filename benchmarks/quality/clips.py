@@ -13,12 +13,21 @@ PAN_SPEEDS = (2.0, 4.0)  # px a frame
 
 
 def centre_crop(path: Path, frames: int, size: int) -> np.ndarray:
-    """The first `frames` frames' centre, uint8 [frames, size, size, 3]; not scaled. Raises UsageError on less."""
+    """The first frames, scaled until their shorter side is `size`: the centre, uint8 [frames, size, size, 3].
+
+    Raises UsageError for a video that is shorter or smaller.
+    """
     with open_video(path) as source:
         if min(source.width, source.height) < size:
             raise UsageError(f"{path} is {source.width}x{source.height}; evaluation needs {size} px a side")
-        top, left = (source.height - size) // 2, (source.width - size) // 2
-        clip = [frame[top : top + size, left : left + size] for frame in islice(source.frames(), frames)]
+        scale = size / min(source.width, source.height)
+        width, height = round(source.width * scale), round(source.height * scale)
+        top, left = (height - size) // 2, (width - size) // 2
+        scaled = (
+            cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+            for frame in islice(source.frames(), frames)
+        )
+        clip = [frame[top : top + size, left : left + size] for frame in scaled]
     if len(clip) < frames:
         raise UsageError(f"{path} has {len(clip)} frames; evaluation needs {frames}")
     return np.ascontiguousarray(np.stack(clip))

@@ -23,13 +23,12 @@ from hero_rt.engines.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     Manifest,
-    engine_profile,
     read_manifest,
     write_manifest,
 )
-from hero_rt.errors import EngineError, HeroError
+from hero_rt.errors import EngineError, HeroError, UsageError
 from hero_rt.models.submodules import SUBMODULES
-from hero_rt.profile import Profile
+from hero_rt.profile import AnyProfile, ProfileRange, parse_profile
 
 RECORDS = ".records"  # one finished engine a file, until the manifest takes them over
 _LOCK = ".lock"
@@ -41,7 +40,7 @@ _OURS = (".onnx", ".data", ".pt2", ".plan", ".so")
 def build_engines(
     settings: BuildSettings,
     folder: Path,
-    profiles: Sequence[Profile],
+    profiles: Sequence[AnyProfile],
     report: Callable[[FinishedEngine, bool], None] = lambda engine, reused: None,
     jobs: int = 1,
     on_phase: PhaseReport = lambda phase, done, total: None,
@@ -51,9 +50,12 @@ def build_engines(
     Engines already there are kept where everything that determines them is equal, and so are the folder's other
     profiles; `report` hears of each engine and whether it was kept, `on_phase` of steps inside one. `jobs` engines are
     built at once, each with memory of its own. Raises EngineError where another build holds the folder or it was built
-    from something else, HeroError where it cannot be written.
+    from something else, HeroError where it cannot be written, UsageError for a range of shapes in a format without.
     """
     settings = settings.resolved()
+    ranges = [profile for profile in profiles if isinstance(profile, ProfileRange)]
+    if ranges and settings.format == "aoti":
+        raise UsageError(f"profile {ranges[0]}: a package of format aoti has one shape; name each size as a profile")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK, timeout=0):
@@ -72,7 +74,7 @@ def build_engines(
 def _build(
     settings: BuildSettings,
     folder: Path,
-    profiles: Sequence[Profile],
+    profiles: Sequence[AnyProfile],
     report: Callable[[FinishedEngine, bool], None],
     jobs: int,
     on_phase: PhaseReport,
@@ -84,10 +86,10 @@ def _build(
     previous = _previous_manifest(folder)
     if previous is not None:
         _check_same_origin(previous, folder, settings)
-        profiles = [*{*profiles, *map(Profile.parse, previous.profiles)}]
+        profiles = [*{*profiles, *map(parse_profile, previous.profiles)}]
     finished = _finished_engines(folder, previous)
 
-    def finish(task: tuple[str, Profile]) -> tuple[FinishedEngine, bool]:
+    def finish(task: tuple[str, AnyProfile]) -> tuple[FinishedEngine, bool]:
         submodule, profile = task
         file = settings.file_name(submodule, profile)
         key = build_key(settings, submodule, profile, config, weights)
@@ -126,9 +128,9 @@ def _build(
     return manifest
 
 
-def engine_tasks(profiles: Sequence[Profile]) -> list[tuple[str, Profile]]:
+def engine_tasks(profiles: Sequence[AnyProfile]) -> list[tuple[str, AnyProfile]]:
     """(submodule, profile) of every engine that `profiles` need; only the denoising step is built per guidance."""
-    tasks = {(name, engine_profile(name, profile)) for profile in profiles for name in SUBMODULES}
+    tasks = {(name, profile.of(name)) for profile in profiles for name in SUBMODULES}
     return sorted(tasks, key=lambda task: (str(task[1]), SUBMODULES.index(task[0])))
 
 
@@ -162,7 +164,7 @@ def _make(
     workers: Workers,
     settings: BuildSettings,
     submodule: str,
-    profile: Profile,
+    profile: AnyProfile,
     path: Path,
     key: str,
     on_phase: PhaseReport,

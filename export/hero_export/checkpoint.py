@@ -3,21 +3,20 @@
 import hashlib
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from hero_rt.engines.manifest import sha256_of
 from hero_rt.errors import UsageError
 from hero_rt.models.config import HeroConfig
-from hero_rt.models.hero import HeroModel
+from hero_rt.models.hero import HeroModel, local_folder
 
 RANDOM = "random"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder or Hub id, or `random` weights of a preset (tests, benchmarks, a first try)."""
+    """A folder, a bundled name or a Hub id, or `random` weights of a preset (tests, benchmarks)."""
 
     name: str
     preset: str | None = None
@@ -47,10 +46,10 @@ class Checkpoint:
         """SHA-256 of all that the weights are: the folder's files, or the preset and seed."""
         if self.preset is not None:
             return hashlib.sha256(repr(self).encode()).hexdigest()
-        folder = Path(self.name)
+        folder = local_folder(self.name)
         files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
         listing = "".join(f"{path.relative_to(folder)} {sha256_of(path)}\n" for path in files)
-        return hashlib.sha256((listing or self.name).encode()).hexdigest()
+        return hashlib.sha256(listing.encode()).hexdigest()
 
     @property
     def arguments(self) -> str:

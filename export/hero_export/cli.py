@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hero_rt.cli_errors import run_app
 from hero_rt.errors import ParityError, UsageError
-from hero_rt.profile import Profile
+from hero_rt.profile import Profile, parse_profile
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +23,7 @@ console = Console(stderr=True)
 
 CheckpointArgument = Annotated[
     str,
-    typer.Argument(help="Checkpoint folder or Hub id, or 'random' for seeded random weights of --preset."),
+    typer.Argument(help="Checkpoint folder, hero-tiny or a Hub id, or 'random' for seeded random weights of --preset."),
 ]
 PresetOption = Annotated[
     str | None,
@@ -84,7 +84,9 @@ def onnx(
 def build_engines(
     checkpoint: CheckpointArgument,
     out: Annotated[Path, typer.Option(help="Engine folder to create or extend.")],
-    profile: Annotated[list[str], typer.Option(help="Shapes, WIDTHxHEIGHTxFRAMES[-cfg]; repeatable.")],
+    profile: Annotated[
+        list[str], typer.Option(help="Shapes, WxHxFRAMES[-cfg], or dynamic, MIN..OPT..MAXxFRAMES[-cfg]; repeatable.")
+    ],
     preset: PresetOption = None,
     seed: SeedOption = 0,
     format: Annotated[str, typer.Option(help="onnxruntime, tensorrt, tensorrt-rtx or aoti.")] = "onnxruntime",
@@ -155,7 +157,7 @@ def build_engines(
     dtype = dtype or ("fp16" if format.startswith("tensorrt") else "fp32")
     _dtype(dtype)
     settings = BuildSettings(Checkpoint(checkpoint, preset, seed), format, dtype, device, max_autotune, plan)
-    profiles = [Profile.parse(text) for text in profile]
+    profiles = [parse_profile(text) for text in profile]
     table = Table("engine", "nodes", "size", "seconds", "peak memory", title=f"{out} ({format}, {dtype})")
     with _progress() as progress:
         task = progress.add_task(f"build {out}", total=len(engine_tasks(profiles)))

@@ -22,15 +22,15 @@ from hero_export.checkpoint import Checkpoint
 from hero_export.onnx import OPSET, OnnxExport, export_onnx
 from hero_export.plan_options import PlanOptions, check_options
 from hero_export.plugin import library_path, resolve_plugin
-from hero_export.tensorrt import build_plan
+from hero_export.tensorrt import ShapeRanges, build_plan
 from hero_export.tensorrt_log import Progress
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
 from hero_rt.engines.backend import backend
 from hero_rt.engines.manifest import DTYPES, EngineRecord, FileRecord, Target, record_of, sha256_of, tensor_records
 from hero_rt.engines.tensorrt import BACKENDS as TENSORRTS
-from hero_rt.models.submodules import submodule_io
-from hero_rt.profile import Profile
+from hero_rt.models.submodules import FREE, submodule_boundary, submodule_io
+from hero_rt.profile import AnyProfile, Profile
 
 SUFFIXES = {"onnxruntime": ".onnx", "aoti": ".pt2", "tensorrt": ".plan", "tensorrt-rtx": ".plan"}
 
@@ -96,7 +96,7 @@ class BuildSettings:
             return {"opset": OPSET, **self.plan.flags(), "plugin": self.plugin, "plugin_sha256": library}
         return {"opset": OPSET}
 
-    def file_name(self, submodule: str, profile: Profile) -> str:
+    def file_name(self, submodule: str, profile: AnyProfile) -> str:
         return f"{submodule}.{profile}{SUFFIXES[self.format]}"
 
 
@@ -114,12 +114,12 @@ class FinishedEngine(BaseModel):
 
 
 def build_engine(
-    settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str, progress: Progress
+    settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str, progress: Progress
 ) -> FinishedEngine:
     """Make one engine at `path`, in a folder of its own, with the record that the manifest keeps of it."""
     made = _MAKERS[settings.format](settings, submodule, profile, path, progress)
     config = settings.checkpoint.load().config  # sizes only: no part is made
-    inputs, outputs = submodule_io(submodule, config, profile, DTYPES[settings.dtype])
+    inputs, outputs = submodule_boundary(submodule, config, profile, DTYPES[settings.dtype])
     engine = EngineRecord(
         submodule=submodule,
         profile=str(profile),
@@ -136,7 +136,7 @@ def build_engine(
     return FinishedEngine(engine=engine, files={file.name: record_of(file) for file in (path, *made.beside)})
 
 
-def build_key(settings: BuildSettings, submodule: str, profile: Profile, model: dict[str, Any], weights: str) -> str:
+def build_key(settings: BuildSettings, submodule: str, profile: AnyProfile, model: dict[str, Any], weights: str) -> str:
     """SHA-256 of all that determines an engine: equal keys, equal engines."""
     determining = {
         "submodule": submodule,
@@ -168,24 +168,26 @@ class _Made:
     beside: tuple[Path, ...] = ()  # files that the engine needs
 
 
-def _make_onnx(settings: BuildSettings, submodule: str, profile: Profile, path: Path, progress: Progress) -> _Made:
+def _make_onnx(settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, progress: Progress) -> _Made:
     done = _export(settings, submodule, profile, path)
     return _Made(done.seconds, _graph_contents(done), (done.weights,))
 
 
-def _make_aoti(settings: BuildSettings, submodule: str, profile: Profile, path: Path, progress: Progress) -> _Made:
+def _make_aoti(settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, progress: Progress) -> _Made:
+    assert isinstance(profile, Profile)  # ranges are refused before anything is built
     device = settings.device or str(backend("aoti").default_device())
     model = settings.checkpoint.load(DTYPES[settings.dtype], device)  # a package is for the device it is traced on
     done = compile_aoti(model, submodule, profile, path, settings.max_autotune)
     return _Made(done.seconds, {"nodes": done.nodes, "operators": done.operators})
 
 
-def _make_plan(settings: BuildSettings, submodule: str, profile: Profile, path: Path, progress: Progress) -> _Made:
+def _make_plan(settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, progress: Progress) -> _Made:
     graph = _export(settings, submodule, profile, path.with_suffix(".onnx"))
     progress("export", 1, 1)
     _give_back_memory()
     trt = TENSORRTS[settings.format].module()
-    plan = build_plan(trt, graph.path, path, settings.plan, settings.plugin, progress)
+    ranges = _ranges(settings, submodule, profile)
+    plan = build_plan(trt, graph.path, path, settings.plan, settings.plugin, progress, ranges)
     contents = _graph_contents(graph) | {
         "onnx_sha256": sha256_of(graph.path),
         "export_seconds": round(graph.seconds, 2),
@@ -203,7 +205,7 @@ def _make_plan(settings: BuildSettings, submodule: str, profile: Profile, path: 
     return _Made(graph.seconds + plan.seconds, contents, beside)
 
 
-_MAKERS: dict[str, Callable[[BuildSettings, str, Profile, Path, Progress], _Made]] = {
+_MAKERS: dict[str, Callable[[BuildSettings, str, AnyProfile, Path, Progress], _Made]] = {
     "onnxruntime": _make_onnx,
     "aoti": _make_aoti,
     "tensorrt": _make_plan,
@@ -211,7 +213,14 @@ _MAKERS: dict[str, Callable[[BuildSettings, str, Profile, Path, Progress], _Made
 }
 
 
-def _export(settings: BuildSettings, submodule: str, profile: Profile, path: Path) -> OnnxExport:
+def _ranges(settings: BuildSettings, submodule: str, profile: AnyProfile) -> ShapeRanges:
+    config, dtype = settings.checkpoint.load().config, DTYPES[settings.dtype]
+    boundary, _ = submodule_boundary(submodule, config, profile, dtype)
+    at = [submodule_io(submodule, config, shape, dtype)[0] for shape in profile.shapes]
+    return {name: [inputs[name].shape for inputs in at] for name, spec in boundary.items() if FREE in spec.shape}
+
+
+def _export(settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path) -> OnnxExport:
     return export_onnx(settings.checkpoint.load(DTYPES[settings.dtype]), submodule, profile, path)
 
 

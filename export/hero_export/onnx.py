@@ -19,8 +19,8 @@ from hero_export.trace import trace
 from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
 from hero_rt.errors import UsageError
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import submodule_io
-from hero_rt.profile import Profile
+from hero_rt.models.submodules import submodule_boundary
+from hero_rt.profile import AnyProfile
 
 OPSET = 21  # the first whose GroupNormalization states its FP32 statistics (stash_type)
 _INLINE_BELOW = 1024  # bytes: smaller tensors stay in the graph, where runtimes fold them
@@ -42,14 +42,14 @@ class OnnxExport:
     operators: dict[str, int]
 
 
-def export_onnx(model: HeroModel, submodule: str, profile: Profile, path: Path) -> OnnxExport:
+def export_onnx(model: HeroModel, submodule: str, profile: AnyProfile, path: Path) -> OnnxExport:
     """Write `path` and, beside it, its weights in `<submodule>-<sha256>.data`; check the file with onnx.checker.
 
     The weights' name is their content, so that the profiles of one model share them. Inputs and outputs are named as
     `submodule_io` says. Raises UsageError for a model that has no static graph (a synced flow encoder).
     """
     started = time.perf_counter()
-    inputs, outputs = submodule_io(submodule, model.config, profile, model.dtype)
+    inputs, outputs = submodule_boundary(submodule, model.config, profile, model.dtype)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -6,6 +6,7 @@ TensorRT-RTX builds on a machine with no GPU is built by the lines that TensorRT
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from hero_export.plugin import register
 from hero_export.tensorrt_log import Progress, make_logger, make_monitor
 from hero_rt.engines.atomic import write_atomically
 from hero_rt.errors import HeroError
+
+ShapeRanges = Mapping[str, Sequence[tuple[int, ...]]]  # smallest, typical, largest shape of each dynamic input
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,13 @@ class Plan:
 
 
 def build_plan(
-    trt: Any, onnx_path: Path, path: Path, options: PlanOptions, plugin: str = "off", progress: Progress | None = None
+    trt: Any,
+    onnx_path: Path,
+    path: Path,
+    options: PlanOptions,
+    plugin: str = "off",
+    progress: Progress | None = None,
+    ranges: ShapeRanges | None = None,
 ) -> Plan:
     """Build `onnx_path` into the plan `path`, atomically.
 
@@ -52,6 +61,11 @@ def build_plan(
         raise HeroError(f"{onnx_path.name}: TensorRT's parser refuses it: {reasons}")
     types = Counter(str(network.get_layer(i).type).removeprefix("LayerType.") for i in range(network.num_layers))
     config = _configure(trt, builder, options)
+    if ranges:
+        shapes = builder.create_optimization_profile()
+        for name, (smallest, typical, largest) in ranges.items():
+            shapes.set_shape(name, smallest, typical, largest)
+        config.add_optimization_profile(shapes)
     monitor = make_monitor(trt, progress or (lambda phase, done, total: True))
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)

@@ -4,12 +4,12 @@ import torch
 
 from hero_rt.errors import UsageError
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import build_submodule, submodule_io
-from hero_rt.profile import Profile
+from hero_rt.models.submodules import FREE, build_submodule, submodule_boundary, submodule_io
+from hero_rt.profile import AnyProfile
 
 
-def trace(model: HeroModel, submodule: str, profile: Profile) -> torch.export.ExportedProgram:
-    """torch.export of a submodule at the static shapes of `profile`, on the model's device and in its dtype.
+def trace(model: HeroModel, submodule: str, profile: AnyProfile) -> torch.export.ExportedProgram:
+    """torch.export of a submodule, on the model's device and in its dtype; static but for what `profile` leaves free.
 
     Raises UsageError for a model that has no static graph (a flow encoder synced with the timestep).
     """
@@ -17,7 +17,14 @@ def trace(model: HeroModel, submodule: str, profile: Profile) -> torch.export.Ex
         raise UsageError(
             "a flow encoder synced with the timestep runs every step and is eager only; it cannot be exported"
         )
-    inputs, _ = submodule_io(submodule, model.config, profile, model.dtype)
+    typical = profile.shapes[len(profile.shapes) // 2]
+    inputs, _ = submodule_io(submodule, model.config, typical, model.dtype)
     example = tuple(torch.zeros(spec.shape, dtype=spec.dtype, device=model.device) for spec in inputs.values())
+    module = build_submodule(model, submodule, typical)
+    boundary, _ = submodule_boundary(submodule, model.config, profile, model.dtype)
+    free = torch.export.ShapesCollection()
+    for tensor, spec in zip(example, boundary.values(), strict=True):
+        # AUTO: which axes are equal, the trace finds out
+        free[tensor] = {axis: torch.export.Dim.AUTO for axis, size in enumerate(spec.shape) if size == FREE}
     with torch.no_grad():
-        return torch.export.export(build_submodule(model, submodule, profile), example)
+        return torch.export.export(module, example, dynamic_shapes=free.dynamic_shapes(module, example))

@@ -16,12 +16,12 @@ from hero_rt.canvas import Canvas
 from hero_rt.engines import Engine, EngineSet, read_manifest
 from hero_rt.engines.eager import EagerEngine, EagerEngines
 from hero_rt.engines.folder import EngineFolder
-from hero_rt.engines.manifest import DTYPES, Manifest, engine_profile, write_manifest
+from hero_rt.engines.manifest import DTYPES, Manifest, write_manifest
 from hero_rt.errors import UsageError
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import SUBMODULES
 from hero_rt.outpainter import Outpainter
-from hero_rt.profile import Profile
+from hero_rt.profile import Profile, parse_profile
 from hero_rt.video import FirstFrames, open_video
 
 STEPS = 10
@@ -109,11 +109,11 @@ def verify(folder: Path, clip: Path | None = None, device: str | None = None, ea
     outputs: dict[tuple[str, str], list[OutputParity]] = {}
     clips = []
     try:
-        for profile in map(Profile.parse, manifest.profiles):
+        for profile in _shapes(manifest):
             source, canvas = _fitted_clip(clip, profile)
             inputs, want_latents, want_frames = _reference_run(model, source, canvas, profile)
             for submodule in SUBMODULES:
-                key = (submodule, str(engine_profile(submodule, profile)))
+                key = (submodule, str(profile.of(submodule)))
                 if key not in outputs:
                     rows = _compare_submodule(model, engines, submodule, profile, inputs[submodule], limits)
                     outputs[key] = list(rows)
@@ -143,6 +143,12 @@ def verify(folder: Path, clip: Path | None = None, device: str | None = None, ea
     )
 
 
+def _shapes(manifest: Manifest) -> list[Profile]:
+    """Static shapes that stand for every profile of the folder: of a range, its smallest, typical and largest."""
+    shapes = (shape for text in manifest.profiles for shape in parse_profile(text).shapes)
+    return [*dict.fromkeys(shapes)]
+
+
 def relative_l2(got: Tensor, want: Tensor) -> float:
     """‖got - want‖ / ‖want‖ in FP64; NaN counts as infinite."""
     error = float((got.double() - want.double()).norm() / want.double().norm().clamp_min(1e-30))
@@ -165,7 +171,7 @@ def _compare_submodule(
         error = relative_l2(value, truth)
         yield OutputParity(
             submodule=submodule,
-            profile=str(engine_profile(submodule, profile)),
+            profile=str(profile.of(submodule)),
             output=name,
             relative_l2=error,
             max_abs=float((value - truth.double()).abs().max().nan_to_num(math.inf)),
@@ -271,7 +277,10 @@ def _psnr(got: np.ndarray, want: np.ndarray) -> float:
 
 def _record(folder: Path, manifest: Manifest, outputs: Mapping[tuple[str, str], list[OutputParity]]) -> None:
     for engine in manifest.engines:
-        rows = outputs.get((engine.submodule, engine.profile), [])
+        served = {str(shape) for shape in parse_profile(engine.profile).shapes}
+        rows = [
+            row for (name, at), found in outputs.items() if name == engine.submodule and at in served for row in found
+        ]
         if rows:
             worst = max(rows, key=lambda row: row.relative_l2)
             engine.parity = worst.model_dump(include={"output", "relative_l2", "max_abs", "cosine", "passed"})

@@ -15,7 +15,7 @@ from typing import Any
 from hero_export.formats import BuildSettings, FinishedEngine, build_engine
 from hero_rt.cli_errors import INTERRUPTED
 from hero_rt.errors import HeroError
-from hero_rt.profile import Profile
+from hero_rt.profile import AnyProfile
 
 _STOP_SECONDS = 5.0  # for an interrupted build to end by itself
 
@@ -42,7 +42,7 @@ class Workers:
             _stop(process)
 
     def build(
-        self, settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str, on_phase: PhaseReport
+        self, settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str, on_phase: PhaseReport
     ) -> FinishedEngine:
         """Build one engine at `path` and wait for it. Raises what it raised, or HeroError where it was killed."""
         receiver, sender = self._context.Pipe(duplex=False)
@@ -87,7 +87,9 @@ def _stop(process: Any) -> None:
         process.join()
 
 
-def _work(sender: Connection, settings: BuildSettings, submodule: str, profile: Profile, path: Path, key: str) -> None:
+def _work(
+    sender: Connection, settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str
+) -> None:
     """The child. A Ctrl-C stops TensorRT at its next step; what has no steps is killed by the parent."""
     interrupted = threading.Event()
     signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())

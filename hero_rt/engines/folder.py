@@ -9,6 +9,7 @@ from hero_rt.engines.engine import Engine
 from hero_rt.engines.manifest import DTYPES, check_files, read_manifest
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
+from hero_rt.models.submodules import submodule_io
 from hero_rt.profile import Profile
 
 
@@ -27,7 +28,7 @@ class EngineFolder:
         # a plan's scratch is what its builder counted, so the first engine's fits the largest
         scratch = max(engine.contents.get("activation_bytes", 0) for engine in self.manifest.engines)
         self._workspace = Workspace(self.device, scratch)
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[tuple[str, Profile], Engine] = {}
 
     def open(self, submodule: str, profile: Profile) -> Engine:
         record = self.manifest.find(submodule, profile)
@@ -36,15 +37,22 @@ class EngineFolder:
                 f"{self.folder} has no {submodule} engine for {profile}, only for {', '.join(self.manifest.profiles)}; "
                 f"add it: {self.manifest.rebuild_command(self.folder, profile)}"
             )
-        if record.file not in self._engines:
-            self._engines[record.file] = self._backend.open_engine(
+        key = record.file, profile.of(submodule)  # one engine of a range serves many shapes
+        if key not in self._engines:
+            inputs, outputs = submodule_io(submodule, self.config, profile, self.dtype)
+            if not record.takes(inputs, outputs):
+                raise EngineError(
+                    f"{self.folder / record.file} has other inputs or outputs than this hero-runtime's {submodule}; "
+                    f"rebuild: {self.manifest.rebuild_command(self.folder)}"
+                )
+            self._engines[key] = self._backend.open_engine(
                 self.folder / record.file,
-                record.specs("inputs"),
-                record.specs("outputs"),
+                inputs,
+                outputs,
                 self._workspace,
                 [self.folder / name for name in record.weights],
             )
-        return self._engines[record.file]
+        return self._engines[key]
 
     def close(self) -> None:
         for engine in self._engines.values():

@@ -11,7 +11,7 @@ from hero_rt.engines.atomic import write_atomically
 from hero_rt.errors import EngineError
 from hero_rt.models.config import HeroConfig
 from hero_rt.models.submodules import Specs, TensorSpec
-from hero_rt.profile import Profile
+from hero_rt.profile import Profile, parse_profile
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
@@ -33,11 +33,15 @@ class FileRecord(_Strict):
 
 
 class TensorRecord(_Strict):
-    """One input or output: its shape and torch dtype name."""
+    """One input or output: its shape, -1 where an axis is free, and torch dtype name."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def spec(self) -> TensorSpec:
+        return TensorSpec(self.shape, getattr(torch, self.dtype))
 
 
 class Target(_Strict):
@@ -53,7 +57,7 @@ class Target(_Strict):
 
 
 class EngineRecord(_Strict):
-    """One engine: a submodule at a profile."""
+    """One engine: a submodule at a profile or a range of them."""
 
     submodule: str
     profile: str
@@ -68,8 +72,13 @@ class EngineRecord(_Strict):
     contents: dict[str, Any] = {}  # what the build saw inside: nodes, layers, memory
     parity: dict[str, Any] | None = None  # filled by verification
 
-    def specs(self, side: Literal["inputs", "outputs"]) -> Specs:
-        return {t.name: TensorSpec(t.shape, getattr(torch, t.dtype)) for t in getattr(self, side)}
+    def takes(self, inputs: Specs, outputs: Specs) -> bool:
+        """Whether these are the tensors, by name, order, dtype and shape, of a canvas that it was built for."""
+        return all(
+            [tensor.name for tensor in tensors] == list(specs)
+            and all(tensor.spec.fits(spec) for tensor, spec in zip(tensors, specs.values(), strict=True))
+            for tensors, specs in ((self.inputs, inputs), (self.outputs, outputs))
+        )
 
 
 class Manifest(_Strict):
@@ -98,9 +107,12 @@ class Manifest(_Strict):
         return sorted(engine.profile for engine in self.engines if engine.submodule == "unet_step")
 
     def find(self, submodule: str, profile: Profile) -> EngineRecord | None:
-        """The engine of `submodule` for `profile`; only the denoising step depends on guidance."""
-        wanted = str(engine_profile(submodule, profile))
-        return next((e for e in self.engines if (e.submodule, e.profile) == (submodule, wanted)), None)
+        """The engine of `submodule` for `profile`: one built for this very shape, or else for a range around it."""
+        wanted = profile.of(submodule)
+        candidates = [engine for engine in self.engines if engine.submodule == submodule]
+        exact = (engine for engine in candidates if engine.profile == str(wanted))
+        around = (engine for engine in candidates if parse_profile(engine.profile).covers(wanted))
+        return next(exact, None) or next(around, None)
 
     def rebuild_command(self, folder: Path, profile: Profile | None = None) -> str:
         """The command line that builds this folder anew, for `profile` too where given."""
@@ -110,11 +122,6 @@ class Manifest(_Strict):
             f"hero-export build-engines {self.checkpoint} --format {self.format} --dtype {self.dtype} "
             f"{profiles} {self.options} --out {folder}".replace("  ", " ")
         )
-
-
-def engine_profile(submodule: str, profile: Profile) -> Profile:
-    """The profile under which a submodule's engine is kept: all but the denoising step ignore guidance."""
-    return profile if submodule == "unet_step" else Profile(profile.width, profile.height, profile.frames)
 
 
 def tensor_records(specs: Specs) -> list[TensorRecord]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from packaging.version import Version
@@ -46,27 +47,16 @@ def mismatch(built: Target, here: Target) -> str | None:
 def open_engine(
     path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
 ) -> "OnnxRuntimeEngine":
-    return OnnxRuntimeEngine(path, inputs, outputs, workspace.device)  # the graph names its weight file itself
+    return OnnxRuntimeEngine(path, inputs, outputs, workspace)  # the graph names its weight file itself
 
 
 class OnnxRuntimeEngine:
-    """One ONNX file in an InferenceSession."""
+    """One ONNX file at one shape; an InferenceSession is shared by all shapes of its file."""
 
-    def __init__(self, path: Path, inputs: Specs, outputs: Specs, device: torch.device):
-        ort = _import_onnxruntime()
-        provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
-        if provider not in ort.get_available_providers():
-            raise EngineError(f"onnxruntime {ort.__version__} has no {provider} here; {_INSTALL}")
+    def __init__(self, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace):
         self.name = path.name
-        self.inputs, self.outputs, self._device = inputs, outputs, device
-        options = {"device_id": device.index or 0} if device.type == "cuda" else {}
-        try:
-            self._session = ort.InferenceSession(path, _session_options(ort), providers=[(provider, options)])
-        except (
-            ort.capi.onnxruntime_pybind11_state.Fail,
-            ort.capi.onnxruntime_pybind11_state.InvalidGraph,
-        ) as error:
-            raise EngineError(f"{path}: onnxruntime {ort.__version__} cannot open it: {error}") from error
+        self.inputs, self.outputs, self._device = inputs, outputs, workspace.device
+        self._session = workspace.loaded(path, lambda: _open_session(path, workspace.device))
         self._binding = self._session.io_binding()
         self._bound: dict[str, Tensor] = {}
 
@@ -101,6 +91,21 @@ class OnnxRuntimeEngine:
         if tensor.device.type != self._device.type:
             raise EngineError(f"{self.name}: input {name!r} is on {tensor.device}, the engine runs on {self._device}")
         self._binding.bind_input(name, *_address(tensor))
+
+
+def _open_session(path: Path, device: torch.device) -> Any:
+    ort = _import_onnxruntime()
+    provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
+    if provider not in ort.get_available_providers():
+        raise EngineError(f"onnxruntime {ort.__version__} has no {provider} here; {_INSTALL}")
+    options = {"device_id": device.index or 0} if device.type == "cuda" else {}
+    try:
+        return ort.InferenceSession(path, _session_options(ort), providers=[(provider, options)])
+    except (
+        ort.capi.onnxruntime_pybind11_state.Fail,
+        ort.capi.onnxruntime_pybind11_state.InvalidGraph,
+    ) as error:
+        raise EngineError(f"{path}: onnxruntime {ort.__version__} cannot open it: {error}") from error
 
 
 def _session_options(ort):

@@ -15,7 +15,7 @@ from hero_rt.engines.engine import check_tensors
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.submodules import Specs, TensorSpec
+from hero_rt.models.submodules import FREE, Specs, TensorSpec
 
 _log = logging.getLogger(__name__)
 
@@ -78,46 +78,88 @@ def _covers(capability: str, gpu: str) -> bool:
     return capability == gpu
 
 
-class TensorRTEngine:
-    """One plan in an execution context, with buffers of its own; a CUDA graph from the second call on.
+class Plan:
+    """A deserialised plan; its execution contexts are one a shape.
 
     beside: files that the plan needs: the plugin's library, or the graph whose weights a stripped plan takes.
     """
+
+    def __init__(self, trt: Any, path: Path, beside: Sequence[Path]):
+        self.name, self.logger = path.name, _logger(trt)
+        for library in (file for file in beside if file.suffix == ".so"):
+            trt.get_plugin_registry().load_library(str(library))
+        self._runtime = trt.Runtime(self.logger)
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise self.failed(f"{trt.__name__} {trt.__version__} cannot load it")
+        for graph in (file for file in beside if file.suffix == ".onnx"):
+            self._refit(trt, graph)
+
+    def context(self, trt: Any, inputs: Specs, outputs: Specs, workspace: Workspace) -> tuple[Any, Tensor]:
+        """An execution context at these shapes, and the workspace's scratch that it uses."""
+        self._check_boundary(trt, inputs, outputs)
+        context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise self.failed("no execution context; is there enough GPU memory?")
+        for name, spec in inputs.items():
+            if FREE in self._engine.get_tensor_shape(name) and not context.set_input_shape(name, spec.shape):
+                raise self.failed(f"input {name!r} cannot be {spec}")
+        scratch = workspace.scratch(self._engine.device_memory_size_v2)
+        context.set_device_memory(scratch.data_ptr(), scratch.numel())
+        return context, scratch
+
+    def failed(self, what: str) -> EngineError:
+        said = f": {self.logger.errors[-1]}" if self.logger.errors else ""
+        return EngineError(f"{self.name}: {what}{said}; rebuild the folder with hero-export build-engines")
+
+    def _check_boundary(self, trt: Any, inputs: Specs, outputs: Specs) -> None:
+        for mode, specs in ((trt.TensorIOMode.INPUT, inputs), (trt.TensorIOMode.OUTPUT, outputs)):
+            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+            seen = {
+                name: TensorSpec(tuple(self._engine.get_tensor_shape(name)), self._dtype(trt, name))
+                for name in names
+                if self._engine.get_tensor_mode(name) == mode
+            }
+            for name in {**specs, **seen}:
+                if name not in specs or name not in seen or not seen[name].fits(specs[name]):
+                    wanted = f"the manifest says {specs.get(name)}"
+                    raise self.failed(f"tensor {name!r} is {seen.get(name)}, {wanted}")
+
+    def _dtype(self, trt: Any, name: str) -> torch.dtype:
+        types = {trt.DataType.FLOAT: torch.float32, trt.DataType.HALF: torch.float16}
+        dtype = self._engine.get_tensor_dtype(name)
+        if dtype not in types:
+            raise self.failed(f"tensor {name!r} is {dtype}, neither FP32 nor FP16")
+        return types[dtype]
+
+    def _refit(self, trt: Any, graph: Path) -> None:
+        refitter = trt.Refitter(self._engine, self.logger)
+        parser = trt.OnnxParserRefitter(refitter, self.logger)
+        if not parser.refit_from_file(str(graph)) or not refitter.refit_cuda_engine():
+            raise self.failed(f"it does not take the weights of {graph.name}")
+
+
+class TensorRTEngine:
+    """One plan at one shape, with buffers of its own; a CUDA graph from the second call on."""
 
     def __init__(
         self, trt: Any, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
     ):
         self.name, self.inputs, self.outputs = path.name, inputs, outputs
         self._device, self._stream = workspace.device, workspace.stream
-        self._logger = _logger(trt)
         with self._stream:
-            self._open(trt, path, workspace, beside)
+            self._plan = workspace.loaded(path, lambda: Plan(trt, path, beside))
+            self._context, self._scratch = self._plan.context(trt, inputs, outputs, workspace)
         specs = {**inputs, **outputs}
         self._buffers = {
             name: torch.empty(spec.shape, dtype=spec.dtype, device=self._device) for name, spec in specs.items()
         }
         for name, buffer in self._buffers.items():
             if not self._context.set_tensor_address(name, buffer.data_ptr()):
-                raise self._failed(f"tensor {name!r} takes no address")
+                raise self._plan.failed(f"tensor {name!r} takes no address")
         self._bound: dict[str, Tensor] = {}
         self._graph: CudaGraph | None = None
         self._calls = 0
-
-    def _open(self, trt: Any, path: Path, workspace: Workspace, beside: Sequence[Path]) -> None:
-        for library in (file for file in beside if file.suffix == ".so"):
-            trt.get_plugin_registry().load_library(str(library))
-        self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-        if self._engine is None:
-            raise self._failed(f"{trt.__name__} {trt.__version__} cannot load it")
-        for graph in (file for file in beside if file.suffix == ".onnx"):
-            self._refit(trt, graph)
-        self._check_boundary(trt)
-        self._context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        if self._context is None:
-            raise self._failed("no execution context; is there enough GPU memory?")
-        self._scratch = workspace.scratch(self._engine.device_memory_size_v2)
-        self._context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
         check_tensors(self.name, self.inputs, constants, required=False)
@@ -143,7 +185,7 @@ class TensorRTEngine:
         if self._graph is not None:
             self._graph.close()
         self._graph, self._bound, self._buffers = None, {}, {}
-        del self._context, self._engine, self._runtime, self._scratch  # in this order: each needs the next
+        del self._context, self._plan, self._scratch  # in this order: each needs the next
 
     def _run(self) -> None:
         """The first call warms up, the second is captured: lazily loaded kernels and allocations come before."""
@@ -163,7 +205,7 @@ class TensorRTEngine:
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
-            raise self._failed("it does not run")
+            raise self._plan.failed("it does not run")
 
     def _ready(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Dense and on the device, before this stream waits for PyTorch's; held by the caller until it has waited."""
@@ -176,35 +218,6 @@ class TensorRTEngine:
     def _copy_in(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
             self._stream.copy(self._buffers[name], tensor)
-
-    def _check_boundary(self, trt: Any) -> None:
-        for mode, specs in ((trt.TensorIOMode.INPUT, self.inputs), (trt.TensorIOMode.OUTPUT, self.outputs)):
-            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-            seen = {
-                name: TensorSpec(tuple(self._engine.get_tensor_shape(name)), self._dtype(trt, name))
-                for name in names
-                if self._engine.get_tensor_mode(name) == mode
-            }
-            if seen != specs:
-                odd = next(name for name in (*specs, *seen) if seen.get(name) != specs.get(name))
-                raise self._failed(f"tensor {odd!r} is {seen.get(odd)}, the manifest says {specs.get(odd)}")
-
-    def _dtype(self, trt: Any, name: str) -> torch.dtype:
-        types = {trt.DataType.FLOAT: torch.float32, trt.DataType.HALF: torch.float16}
-        dtype = self._engine.get_tensor_dtype(name)
-        if dtype not in types:
-            raise self._failed(f"tensor {name!r} is {dtype}, neither FP32 nor FP16")
-        return types[dtype]
-
-    def _refit(self, trt: Any, graph: Path) -> None:
-        refitter = trt.Refitter(self._engine, self._logger)
-        parser = trt.OnnxParserRefitter(refitter, self._logger)
-        if not parser.refit_from_file(str(graph)) or not refitter.refit_cuda_engine():
-            raise self._failed(f"it does not take the weights of {graph.name}")
-
-    def _failed(self, what: str) -> EngineError:
-        said = f": {self._logger.errors[-1]}" if self._logger.errors else ""
-        return EngineError(f"{self.name}: {what}{said}; rebuild the folder with hero-export build-engines")
 
 
 def _logger(trt: Any) -> Any:

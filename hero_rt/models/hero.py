@@ -21,6 +21,7 @@ from hero_rt.models.refnet import RefNet3D
 from hero_rt.models.semantic import OpenClipProjection
 from hero_rt.models.unet import UNet3D
 
+BUNDLED = Path(__file__).parents[1] / "checkpoints"  # trained ones that come with this package
 PARTS: dict[str, type[Any]] = {
     "unet": UNet3D,
     "refnet": RefNet3D,
@@ -55,11 +56,11 @@ class HeroModel:
     def from_pretrained(
         cls, checkpoint: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "HeroModel":
-        """From a diffusers-style folder or a Hub id. Reads JSON and safetensors only.
+        """From a diffusers-style folder, "hero-tiny" (it comes with this package) or a Hub id.
 
-        Raises UsageError where the folder is missing, incomplete or not a HERO checkpoint.
+        Reads JSON and safetensors only. Raises UsageError where it is missing, incomplete or not a HERO checkpoint.
         """
-        folder = _local_folder(checkpoint)
+        folder = local_folder(checkpoint)
         config = _read_config(folder)
         return cls(config, lambda part: _load_part(folder, part), dtype, device)
 
@@ -156,16 +157,18 @@ def _random_part(config: HeroConfig, part: str, seed: int) -> nn.Module:
     return module
 
 
-def _local_folder(checkpoint: str | Path) -> Path:
-    folder = Path(checkpoint)
-    if folder.is_dir():
-        return folder
+def local_folder(checkpoint: str | Path) -> Path:
+    """Of a folder, of the name of a checkpoint that comes with this package, or of a Hub id. Raises UsageError."""
+    for folder in (Path(checkpoint), BUNDLED / checkpoint):
+        if folder.is_dir():
+            return folder
     try:
         return Path(snapshot_download(str(checkpoint), allow_patterns=["*.json", "*.safetensors"]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
+        bundled = ", ".join(sorted(path.name for path in BUNDLED.iterdir()))
         raise UsageError(
-            f"checkpoint {str(checkpoint)!r} is neither a folder nor a reachable Hub id: {reason}"
+            f"checkpoint {str(checkpoint)!r} is neither a folder nor {bundled} nor a reachable Hub id: {reason}"
         ) from error
 
 

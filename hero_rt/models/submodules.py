@@ -20,8 +20,9 @@ from hero_rt.models.config import (
     HeroConfig,
 )
 from hero_rt.models.hero import HeroModel
-from hero_rt.profile import Profile
+from hero_rt.profile import AnyProfile, Profile
 
+FREE = -1  # an axis of any size, as ONNX and TensorRT write it
 SUBMODULES = ("vae_encoder", "semantic", "refnet", "flow_encoder", "unet_step", "vae_decoder")
 
 
@@ -31,6 +32,14 @@ class TensorSpec:
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+    def fits(self, other: "TensorSpec") -> bool:
+        """Whether `other` is of this dtype and shape, FREE being any size."""
+        return (
+            self.dtype == other.dtype
+            and len(self.shape) == len(other.shape)
+            and all(mine in (FREE, size) for mine, size in zip(self.shape, other.shape, strict=True))
+        )
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
@@ -99,6 +108,25 @@ def submodule_io(name: str, config: HeroConfig, profile: Profile, dtype: torch.d
         "vae_decoder": ({"latents": TensorSpec(latents, dtype)}, {"frames": TensorSpec(pixels, dtype)}),
     }
     return table[name]
+
+
+def submodule_boundary(name: str, config: HeroConfig, profile: AnyProfile, dtype: torch.dtype) -> tuple[Specs, Specs]:
+    """`submodule_io`, with FREE for the axes that vary over a range."""
+    first, *others = (submodule_io(name, config, shape, dtype) for shape in profile.shapes)
+
+    def merged(side: int) -> Specs:
+        return {
+            key: TensorSpec(
+                tuple(
+                    size if all(other[side][key].shape[axis] == size for other in others) else FREE
+                    for axis, size in enumerate(spec.shape)
+                ),
+                spec.dtype,
+            )
+            for key, spec in first[side].items()
+        }
+
+    return merged(0), merged(1)
 
 
 class VaeEncoder(nn.Module):

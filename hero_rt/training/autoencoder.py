@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 CELL = 8  # px a side of what one latent cell sees
 WEIGHTS = {"l1": 1.0, "gradient": 0.5, "colour": 2.0, "energy": 0.5, "kl": 1e-5}
+DECODER_WEIGHTS = {"coarse": 2.0, "l1": 0.25, "energy": 1.5, "adversarial": 0.05}
 
 
 def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -30,6 +32,47 @@ def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Genera
     }
     loss = sum(WEIGHTS[name] * term for name, term in terms.items())
     return loss, {name: float(value.detach()) for name, value in terms.items()}
+
+
+class PatchDiscriminator(nn.Module):
+    """Real or decoded, a logit for each patch of 18 px (PatchGAN, Isola et al. 2017; spectral norm, Miyato et al. 2018)."""
+
+    def __init__(self, channels: int = 32):
+        super().__init__()
+        wide = 2 * channels
+        self.layers = nn.Sequential(
+            spectral_norm(nn.Conv2d(3, channels, 4, 2, 1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(channels, wide, 4, 2, 1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(wide, wide, 3, 1, 1)),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(wide, 1, 1),
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.layers(frames)
+
+
+def decoder_loss(decoded: Tensor, frames: Tensor, judged: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Of a decoder that is to draw texture: judged are the discriminator's logits of `decoded`.
+
+    Eight by eight pixels in four numbers leave texture undetermined, and L1 answers with its median, a blur. Here L1
+    holds the coarse picture; how much texture there is, the energy says, and what it looks like, the discriminator.
+    """
+    terms = {
+        "coarse": (F.avg_pool2d(decoded, 4) - F.avg_pool2d(frames, 4)).abs().mean(),
+        "l1": (decoded - frames).abs().mean(),
+        "energy": (_energy(decoded) - _energy(frames)).abs().mean(),
+        "adversarial": -judged.mean(),
+    }
+    loss = sum(DECODER_WEIGHTS[name] * term for name, term in terms.items())
+    return loss, {name: float(value.detach()) for name, value in terms.items()}
+
+
+def discriminator_loss(real: Tensor, decoded: Tensor) -> Tensor:
+    """Hinge loss of the logits."""
+    return F.relu(1 - real).mean() + F.relu(1 + decoded).mean()
 
 
 @torch.no_grad()

@@ -95,9 +95,12 @@ def test_pans_move_by_their_speed_over_one_picture():
 
 
 def test_crops_are_the_videos_own_pixels_or_refused():
-    clip = centre_crop(CARPHONE, 3, 128)
-    assert clip.shape == (3, 128, 128, 3)
-    assert np.array_equal(clip[:, 32:96, 24:104], small_clip(3, 80, 64))
+    clip = centre_crop(CARPHONE, 3, 144)
+    assert clip.shape == (3, 144, 144, 3)
+    assert np.array_equal(clip[:, 40:104, 32:112], small_clip(3, 80, 64))  # its height: not scaled
+    half = centre_crop(CARPHONE, 3, 72)
+    means = clip.reshape(3, 72, 2, 72, 2, 3).mean((2, 4))
+    assert np.abs(half - means).max() <= 1
     with pytest.raises(UsageError, match="176x144; evaluation needs 200 px"):
         centre_crop(CARPHONE, 3, 200)
     with pytest.raises(UsageError, match="has 120 frames; evaluation needs 121"):

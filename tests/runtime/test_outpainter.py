@@ -280,18 +280,3 @@ def test_output_types_hold_the_same_pixels(outpainter, clip, output_type):
         assert other.shape == (16, 3, 64, 128)
         other = (other * 255).round().byte().permute(0, 2, 3, 1).numpy()
     assert np.array_equal(frames, other)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param("256x256", "is not WIDTHxHEIGHTxFRAMES", id="no-frames"),
-        pytest.param("250x256x16", "must be positive multiples of 8.*use 256x256", id="not-8"),
-        pytest.param("256x256x64", "64 frames; temporal attention takes 2 to 32", id="too-long"),
-    ],
-)
-def test_profiles_are_parsed_strictly(text, message):
-    with pytest.raises(UsageError, match=message):
-        Profile.parse(text)
-    assert Profile.parse("256x128x16-cfg") == Profile(256, 128, 16, True)
-    assert str(Profile(256, 128, 16, True)) == "256x128x16-cfg"

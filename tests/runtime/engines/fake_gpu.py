@@ -5,6 +5,7 @@ happens. Everything else of the TensorRT module is the real tensorrt_rtx.
 """
 
 import ctypes
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -133,11 +134,18 @@ class FakeCuda:
 
 
 class ExecutionContext:
-    """y = 2 x + c, x and y float32, c float16, all [2, 3]."""
+    """y = 2 x + c, x and y float32, c float16, all [2, 3], or [2 to 4, 3] of a plan whose rows are free."""
 
     def __init__(self, engine: "Engine"):
         self._engine, self._addresses = engine, {}
         self._memory = 0
+        self._shapes = {name: shape for name, (_, shape, _) in engine.tensors.items()}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        if not 2 <= shape[0] <= 4:
+            return False
+        self._shapes[name] = self._shapes["y"] = shape
+        return True
 
     def set_device_memory(self, memory: int, size: int) -> None:
         assert memory
@@ -153,6 +161,7 @@ class ExecutionContext:
         assert stream_handle != TORCH_STREAM
         assert self._memory, "no scratch"
         assert self._addresses.keys() == self._engine.tensors.keys()
+        assert all(size > 0 for shape in self._shapes.values() for size in shape), "a shape is not set"
         self._engine.cuda.calls.append("enqueue")
         if self._engine.failing:
             self._engine.logger.log(real.ILogger.ERROR, "out of luck\n")
@@ -162,7 +171,7 @@ class ExecutionContext:
 
     def _compute(self) -> None:
         def at(name: str, kind: Any, dtype: Any) -> np.ndarray:
-            return np.frombuffer((kind * 6).from_address(self._addresses[name]), dtype)
+            return np.frombuffer((kind * math.prod(self._shapes[name])).from_address(self._addresses[name]), dtype)
 
         at("y", ctypes.c_float, np.float32)[:] = 2 * at("x", ctypes.c_float, np.float32) + at(
             "c", ctypes.c_uint16, np.float16
@@ -174,11 +183,11 @@ class Engine:
 
     device_memory_size_v2 = 1000
 
-    def __init__(self, logger: Any, cuda: FakeCuda, failing: bool):
+    def __init__(self, logger: Any, cuda: FakeCuda, failing: bool, shape: tuple[int, ...]):
         self.logger, self.cuda, self.failing = logger, cuda, failing
         f32, f16 = real.DataType.FLOAT, real.DataType.HALF
         into, out = real.TensorIOMode.INPUT, real.TensorIOMode.OUTPUT
-        self.tensors = {"x": (into, (2, 3), f32), "c": (into, (2, 3), f16), "y": (out, (2, 3), f32)}
+        self.tensors = {"x": (into, shape, f32), "c": (into, shape, f16), "y": (out, shape, f32)}
         self.num_io_tensors = len(self.tensors)
 
     def get_tensor_name(self, index: int) -> str:
@@ -198,7 +207,7 @@ class Engine:
         return ExecutionContext(self)
 
 
-def fake_tensorrt(cuda: FakeCuda, failing: bool = False) -> Any:
+def fake_tensorrt(cuda: FakeCuda, failing: bool = False, shape: tuple[int, ...] = (2, 3)) -> Any:
     """A module like tensorrt_rtx, whose Runtime opens the bytes b"a plan"."""
 
     class Runtime:
@@ -209,7 +218,7 @@ def fake_tensorrt(cuda: FakeCuda, failing: bool = False) -> Any:
             if serialized_engine != b"a plan":
                 self.logger.log(real.ILogger.ERROR, "Serialization assertion failed\n")
                 return None
-            return Engine(self.logger, cuda, failing)
+            return Engine(self.logger, cuda, failing, shape)
 
     shared = ("ILogger", "DataType", "TensorIOMode", "ExecutionContextAllocationStrategy")
     return SimpleNamespace(

@@ -19,7 +19,7 @@ from hero_rt.engines.manifest import Target
 from hero_rt.engines.tensorrt import BACKENDS, TensorRTEngine
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.submodules import TensorSpec
+from hero_rt.models.submodules import FREE, TensorSpec
 from tests.runtime.engines import fake_gpu
 from tests.runtime.engines.fake_gpu import TORCH_STREAM, FakeCuda, fake_tensorrt
 
@@ -95,6 +95,29 @@ def test_engines_of_a_folder_share_one_stream_and_one_scratch(gpu, tmp_path):
     assert larger.numel() == 5000
     x, c = values(0)
     assert all(torch.equal(engine(x=x, c=c)["y"], 2 * x + c) for engine in engines)
+
+
+def test_one_plan_serves_every_shape_of_its_range_and_is_loaded_once(gpu, tmp_path):
+    workspace = Workspace(CPU)
+    trt = fake_tensorrt(gpu, shape=(FREE, 3))
+    path = tmp_path / "unet_step.plan"
+    path.write_bytes(b"a plan")
+    engines = []
+    for rows in (2, 4):
+        inputs, outputs = ({k: TensorSpec((rows, 3), v.dtype) for k, v in side.items()} for side in (INPUTS, OUTPUTS))
+        engines.append(TensorRTEngine(trt, path, inputs, outputs, workspace))
+    path.unlink()
+    for engine, rows in zip(engines, (2, 4), strict=True):
+        x, c = torch.randn(rows, 3), torch.randn(rows, 3).half()
+        assert torch.equal(engine(x=x, c=c)["y"], 2 * x + c)
+    with pytest.raises(EngineError, match=r"unet_step\.plan: input 'x' cannot be float32\[5, 3\]"):
+        TensorRTEngine(
+            trt,
+            path,
+            {k: TensorSpec((5, 3), v.dtype) for k, v in INPUTS.items()},
+            {"y": TensorSpec((5, 3), torch.float32)},
+            workspace,
+        )
 
 
 def test_closing_gives_everything_back(gpu, tmp_path):
@@ -200,13 +223,13 @@ CONSTANTS = {
     "WORKSPACE": "kWORKSPACE", "Builder": "IBuilder", "Refitter": "IRefitter", "Runtime": "IRuntime",
 }  # fmt: skip
 METHODS = {
-    "builder": (real.Builder, {"create_network": "createNetworkV2", "create_builder_config": "createBuilderConfig", "build_serialized_network": "buildSerializedNetwork"}),
+    "builder": (real.Builder, {"create_network": "createNetworkV2", "create_builder_config": "createBuilderConfig", "build_serialized_network": "buildSerializedNetwork", "create_optimization_profile": "createOptimizationProfile"}),
     "network": (real.INetworkDefinition, {"num_layers": "getNbLayers", "get_layer": "getLayer"}),
     "config": (real.IBuilderConfig, {
         "profiling_verbosity": "setProfilingVerbosity", "set_memory_pool_limit": "setMemoryPoolLimit", "set_flag": "setFlag",
         "builder_optimization_level": "setBuilderOptimizationLevel", "hardware_compatibility_level": "setHardwareCompatibilityLevel",
         "create_timing_cache": "createTimingCache", "set_timing_cache": "setTimingCache", "get_timing_cache": "getTimingCache",
-        "progress_monitor": "setProgressMonitor",
+        "progress_monitor": "setProgressMonitor", "add_optimization_profile": "addOptimizationProfile",
     }),
     "self._runtime": (real.Runtime, {"deserialize_cuda_engine": "deserializeCudaEngine"}),
     "self._engine": (real.ICudaEngine, {
@@ -214,7 +237,9 @@ METHODS = {
         "get_tensor_name": "getIOTensorName", "get_tensor_mode": "getTensorIOMode", "get_tensor_shape": "getTensorShape",
         "get_tensor_dtype": "getTensorDataType",
     }),
-    "self._context": (real.IExecutionContext, {"set_device_memory": "setDeviceMemoryV2", "set_tensor_address": "setTensorAddress", "execute_async_v3": "enqueueV3"}),
+    "shapes": (real.IOptimizationProfile, {"set_shape": "setDimensions"}),
+    "context": (real.IExecutionContext, {"set_input_shape": "setInputShape", "set_device_memory": "setDeviceMemoryV2"}),
+    "self._context": (real.IExecutionContext, {"set_tensor_address": "setTensorAddress", "execute_async_v3": "enqueueV3"}),
     "refitter": (real.Refitter, {"refit_cuda_engine": "refitCudaEngine"}),
 }  # fmt: skip
 # the ONNX parser's header is not in the package; targets are TensorRT-RTX's alone

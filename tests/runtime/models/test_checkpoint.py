@@ -64,7 +64,7 @@ def test_missing_part_and_foreign_folder_are_named(copy, tmp_path):
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     with pytest.raises(UsageError, match="'StableDiffusionPipeline', not a HeroModel"):
         HeroModel.from_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="neither a folder nor a reachable Hub id"):
+    with pytest.raises(UsageError, match="neither a folder nor hero-tiny nor a reachable Hub id"):
         HeroModel.from_pretrained(tmp_path / "nowhere")
 
 
