@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 CELL = 8  # px a side of what one latent cell sees
 WEIGHTS = {"l1": 1.0, "gradient": 0.5, "colour": 2.0, "energy": 0.5, "kl": 1e-5}
-DECODER_WEIGHTS = {"coarse": 2.0, "l1": 0.25, "energy": 1.5, "adversarial": 0.05}
+DECODER_WEIGHTS = {"coarse": 2.0, "l1": 0.15, "energy": 1.0, "contrast": 0.1, "adversarial": 0.05}
 
 
 def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -35,7 +35,7 @@ def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Genera
 
 
 class PatchDiscriminator(nn.Module):
-    """Real or decoded, a logit for each patch of 18 px (PatchGAN, Isola et al. 2017; spectral norm, Miyato et al. 2018)."""
+    """Real or decoded, a logit for each patch of 18 px (PatchGAN, Isola et al. 2017, with spectral norm)."""
 
     def __init__(self, channels: int = 32):
         super().__init__()
@@ -64,9 +64,11 @@ def decoder_loss(decoded: Tensor, frames: Tensor, judged: Tensor) -> tuple[Tenso
         "coarse": (F.avg_pool2d(decoded, 4) - F.avg_pool2d(frames, 4)).abs().mean(),
         "l1": (decoded - frames).abs().mean(),
         "energy": (_energy(decoded) - _energy(frames)).abs().mean(),
+        # where texture cannot be foreseen the energy's L1 settles for its median, and most of a frame is flat
+        "contrast": (_contrast(decoded) - _contrast(frames)).abs().mean(),
         "adversarial": -judged.mean(),
     }
-    loss = sum(DECODER_WEIGHTS[name] * term for name, term in terms.items())
+    loss = torch.stack([DECODER_WEIGHTS[name] * term for name, term in terms.items()]).sum()
     return loss, {name: float(value.detach()) for name, value in terms.items()}
 
 
@@ -91,3 +93,8 @@ def _energy(x: Tensor) -> Tensor:
     dx, dy = _gradients(x)
     squared = F.pad(dx, (0, 1)).square() + F.pad(dy, (0, 0, 0, 1)).square()
     return (F.avg_pool2d(squared.mean(1, keepdim=True), CELL) + 1e-6).sqrt()
+
+
+def _contrast(x: Tensor) -> Tensor:
+    """Logarithm of the mean squared gradient of the grey frame, [N]."""
+    return torch.stack([d.square().mean((1, 2, 3)) for d in _gradients(x.mean(1, keepdim=True))]).sum(0).add(1e-5).log()

@@ -46,16 +46,18 @@ def parts(
     preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-tiny",
     size: Annotated[int, typer.Option(help="Pixels a side of a training frame.")] = 128,
     autoencoder_steps: Annotated[int, typer.Option(help="Steps of the VAE, 8 frames each.")] = 8000,
+    decoder_steps: Annotated[int, typer.Option(help="Steps of its decoder alone, for texture.")] = 2000,
     encoder_steps: Annotated[int, typer.Option(help="Steps of each image encoder, 48 pairs each.")] = 400,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train a VAE and two image encoders from nothing: what a preset with no public weights starts from."""
     from hero_rt.models.config import HeroConfig
     from hero_rt.models.hero import HeroModel
-    from hero_rt.training.small_parts import train_autoencoder, train_image_encoders
+    from hero_rt.training.small_parts import train_autoencoder, train_decoder, train_image_encoders
 
     model = HeroModel.initial(HeroConfig.from_preset(preset), seed)
     train_autoencoder(model, videos, size, autoencoder_steps, 8, seed)
+    train_decoder(model, videos, size, decoder_steps, 8, seed)
     train_image_encoders(model, videos, size, encoder_steps, 48, seed)
     model.save_pretrained(out)
     console.print(f"wrote {out}: VAE (scaling factor {model.config.vae['scaling_factor']:.4f}) and image encoders")

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hero_rt.models.hero import HeroModel
-from hero_rt.training.autoencoder import autoencoder_loss, latent_scale
+from hero_rt.training.autoencoder import (
+    PatchDiscriminator,
+    autoencoder_loss,
+    decoder_loss,
+    discriminator_loss,
+    latent_scale,
+)
 from hero_rt.training.encoders import contrastive_loss, view_pairs
 from hero_rt.training.videos import VideoWindows
 
@@ -22,22 +28,42 @@ def train_autoencoder(model: HeroModel, videos: list[Path], size: int, steps: in
     windows = VideoWindows(videos, 1, size, seed, steps * batch + FRAMES_FOR_SCALE)
     generator = torch.Generator().manual_seed(seed)
 
-    def frames(first: int, count: int) -> Tensor:
-        window = torch.cat([torch.from_numpy(windows[i][0]) for i in range(first, first + count)])
-        return (window.permute(0, 3, 1, 2).float() / 127.5 - 1).to(model.device)
-
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        pixels = frames(step * batch, batch)
-        # photographs are blue, green and brown: without this a red car comes back yellow
-        for index in range(0, batch, 2):
-            pixels[index] = pixels[index, torch.randperm(3, generator=generator)]
+        pixels = _shuffle_colours(_frames(windows, step * batch, batch), generator).to(model.device)
         return autoencoder_loss(vae, pixels, generator)
 
     _minimise(vae, loss, steps, learning_rate=2e-3, desc="autoencoder")
     vae.eval().requires_grad_(False)
-    factor = latent_scale(vae, (frames(steps * batch + i, 1) for i in range(FRAMES_FOR_SCALE)))
+    rest = (_frames(windows, steps * batch + i, 1).to(model.device) for i in range(FRAMES_FOR_SCALE))
+    factor = latent_scale(vae, rest)
     vae.register_to_config(scaling_factor=factor)
     model.config.vae["scaling_factor"] = factor
+
+
+def train_decoder(model: HeroModel, videos: list[Path], size: int, steps: int, batch: int, seed: int) -> None:
+    """Train the decoder of model["vae"] in place to draw texture; its latents, and all that learned on them, stay."""
+    vae = model["vae"]
+    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train().requires_grad_(True)
+    windows = VideoWindows(videos, 1, size, seed, steps * batch)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        judge = PatchDiscriminator().to(model.device)
+    judging = torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        pixels = _shuffle_colours(_frames(windows, step * batch, batch), generator).to(model.device)
+        with torch.no_grad():
+            posterior = vae.encode(pixels).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=generator).to(pixels)
+        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+        judging.zero_grad()
+        discriminator_loss(judge(pixels), judge(decoded.detach())).backward()
+        judging.step()
+        return decoder_loss(decoded, pixels, judge(decoded))
+
+    _minimise(decoder, loss, steps, learning_rate=1e-3, desc="decoder")
+    decoder.eval().requires_grad_(False)
 
 
 def train_image_encoders(model: HeroModel, videos: list[Path], size: int, steps: int, batch: int, seed: int) -> None:
@@ -53,6 +79,18 @@ def train_image_encoders(model: HeroModel, videos: list[Path], size: int, steps:
 
         _minimise(encoder, loss, steps, learning_rate=1e-3, desc=part)
         encoder.eval().requires_grad_(False)
+
+
+def _frames(windows: VideoWindows, first: int, count: int) -> Tensor:
+    pixels = torch.cat([torch.from_numpy(windows[i][0]) for i in range(first, first + count)])
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _shuffle_colours(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Of every second frame: photographs are blue, green and brown, and a red car came back yellow."""
+    for index in range(0, len(frames), 2):
+        frames[index] = frames[index, torch.randperm(3, generator=generator)]
+    return frames
 
 
 def _minimise(

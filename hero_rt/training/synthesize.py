@@ -101,7 +101,7 @@ def _reflect(position: np.ndarray, middle: np.ndarray, half_extent: np.ndarray) 
 
 
 def _view(photo: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # linear blurs what a decoder is to learn to draw
     return cv2.warpAffine(photo, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
@@ -128,7 +128,7 @@ def _write_one(arguments: tuple[list[Path], Path, int, int, tuple[int, int]]) ->
     clip = render(photos, size, frames, seed)
     part = path.with_suffix(".part")
     with av.open(str(part), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": "14", "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": "10", "preset": "veryfast"})
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
         for frame in clip:

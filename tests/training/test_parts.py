@@ -5,9 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from hero_rt.training.autoencoder import _energy, autoencoder_loss, latent_scale
+from hero_rt.training.autoencoder import (
+    DECODER_WEIGHTS,
+    _energy,
+    autoencoder_loss,
+    decoder_loss,
+    discriminator_loss,
+    latent_scale,
+)
 from hero_rt.training.encoders import contrastive_loss, view_pairs
-from hero_rt.training.small_parts import train_autoencoder
+from hero_rt.training.small_parts import train_autoencoder, train_decoder
 from hero_rt.training.videos import VideoWindows
 
 
@@ -87,3 +94,41 @@ def test_training_a_vae_brings_its_reconstruction_closer(small, videos):
     assert error() < 0.8 * before
     assert model.config.vae["scaling_factor"] == model["vae"].config.scaling_factor != 0.18215
     assert not any(p.requires_grad for p in model["vae"].parameters())
+
+
+def test_a_decoder_pays_for_too_little_texture_by_its_logarithm():
+    """Half the contrast is a quarter of the energy: log 4, whatever the picture; nothing else of the term depends on it."""
+    frames = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 0.5
+    _, terms = decoder_loss(frames / 2, frames, torch.full((2, 1, 8, 8), 3.0))
+    assert terms["contrast"] == pytest.approx(float(np.log(4)), abs=1e-3)
+    assert terms["l1"] == pytest.approx(float(frames.abs().mean()) / 2)
+    assert terms["adversarial"] == -3
+    loss, terms = decoder_loss(frames, frames, torch.full((2, 1, 8, 8), 3.0))
+    assert float(loss) == pytest.approx(-3 * DECODER_WEIGHTS["adversarial"])
+
+
+def test_the_discriminators_hinge_loss_by_hand():
+    assert float(discriminator_loss(torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.5]))) == 0.25 + 0.75
+
+
+def test_training_a_decoder_lowers_its_loss_and_leaves_the_latents_alone(small, videos):
+    from hero_rt.models import HeroModel
+
+    model = HeroModel.initial(small.config, seed=0)
+    train_autoencoder(model, [videos], 32, steps=20, batch=4, seed=0)
+    vae = model["vae"]
+    windows = VideoWindows([videos], 1, 32, seed=9, length=8)
+    frames = torch.cat([torch.from_numpy(windows[i][0]) for i in range(8)]).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    @torch.no_grad()
+    def seen() -> tuple[torch.Tensor, float]:
+        latents = vae.encode(frames).latent_dist.mode()
+        loss, _ = decoder_loss(vae.decode(latents).sample, frames, torch.zeros(1))
+        return latents, float(loss)
+
+    latents, before = seen()
+    train_decoder(model, [videos], 32, steps=40, batch=4, seed=0)
+    after_latents, after = seen()
+    assert torch.equal(after_latents, latents)
+    assert after < 0.97 * before
+    assert not any(p.requires_grad for p in vae.parameters())
