@@ -39,7 +39,7 @@ test-slow: $(STAMP)  ## Minutes: a real clip through six AOTInductor packages
 	$(BIN)/python -m pytest -m slow
 
 demo: $(STAMP)  ## Build hero-tiny engines, outpaint a real clip, write demo/out.mp4 and demo/contact-sheet.png
-	$(BIN)/hero-export build-engines random --preset hero-tiny --profile 256x144x16 --jobs 2 --out demo/engines
+	$(BIN)/hero-export build-engines hero-tiny --profile 256x144x16 --jobs 2 --out demo/engines
 	$(BIN)/hero-rt outpaint $(CLIP) demo/out.mp4 --engines demo/engines --pad 0,40,0,40 --max-frames 40 --steps 10 \
 		--contact-sheet demo/contact-sheet.png
 	@echo "look at demo/out.mp4 and demo/contact-sheet.png"
@@ -55,14 +55,17 @@ plans-sd15: $(STAMP)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 
 
 PHOTOS ?= $(wildcard /usr/share/backgrounds /usr/share/wallpapers)
 TRAIN   = build/train
+TINY_RECIPE = --windows-per-step 2 --timesteps-per-window 2 --ema-decay 0.99 --known-weight 0.25 --save-every 50
 
 train-tiny: $(STAMP)  ## Train hero-tiny from nothing (hours); needs Debian's wallpaper packages, or PHOTOS=folder
 	@test -n "$(PHOTOS)" || { echo "no photographs: apt-get install gnome-backgrounds plasma-workspace-wallpapers mate-backgrounds ukui-wallpapers, or say PHOTOS=folder"; exit 1; }
 	$(BIN)/hero-train synthesize $(PHOTOS) --out $(TRAIN)/synthetic --jobs 2
 	$(BIN)/hero-train parts --videos $(TRAIN)/synthetic --videos $(dir $(CLIP)) --out $(TRAIN)/parts
-	$(BIN)/hero-train outpainter $(TRAIN)/parts --videos $(TRAIN)/synthetic --videos $(dir $(CLIP)) --out $(TRAIN)/run \
-		--steps 8000 --decay-steps 2000 --size 128 --timesteps-per-window 2 --learning-rate 7e-4 --ema-decay 0.998 \
-		--known-weight 0.25
+	$(BIN)/hero-train outpainter $(TRAIN)/parts --videos $(TRAIN)/synthetic --videos $(dir $(CLIP)) --out $(TRAIN)/run-96 \
+		--steps 1400 --size 96 --learning-rate 8e-4 $(TINY_RECIPE)
+	$(BIN)/hero-train outpainter $(TRAIN)/run-96/model --videos $(TRAIN)/synthetic --videos $(dir $(CLIP)) --out $(TRAIN)/run-128 \
+		--steps 750 --size 128 --learning-rate 7e-4 --warmup-steps 30 --decay-steps 700 --seed 1 $(TINY_RECIPE)
+	$(BIN)/hero-train pack $(TRAIN)/run-128/model --out $(TRAIN)/hero-tiny
 
 plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its tests
 	$(BIN)/cmake -S . -B build/plugin -DPython_EXECUTABLE=$(abspath $(BIN))/python

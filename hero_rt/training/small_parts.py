@@ -29,7 +29,7 @@ def train_autoencoder(model: HeroModel, videos: list[Path], size: int, steps: in
     generator = torch.Generator().manual_seed(seed)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        pixels = _shuffle_colours(_frames(windows, step * batch, batch), generator).to(model.device)
+        pixels = _frames(windows, step * batch, batch, generator).to(model.device)
         return autoencoder_loss(vae, pixels, generator)
 
     _minimise(vae, loss, steps, learning_rate=2e-3, desc="autoencoder")
@@ -44,7 +44,8 @@ def train_decoder(model: HeroModel, videos: list[Path], size: int, steps: int, b
     """Train the decoder of model["vae"] in place to draw texture; its latents, and all that learned on them, stay."""
     vae = model["vae"]
     decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train().requires_grad_(True)
-    windows = VideoWindows(videos, 1, size, seed, steps * batch)
+    pairs = batch // 2
+    windows = VideoWindows(videos, 2, size, seed, steps * pairs)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -52,7 +53,7 @@ def train_decoder(model: HeroModel, videos: list[Path], size: int, steps: int, b
     judging = torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        pixels = _shuffle_colours(_frames(windows, step * batch, batch), generator).to(model.device)
+        pixels = _frames(windows, step * pairs, pairs, generator).to(model.device)
         with torch.no_grad():
             posterior = vae.encode(pixels).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator).to(pixels)
@@ -81,16 +82,16 @@ def train_image_encoders(model: HeroModel, videos: list[Path], size: int, steps:
         encoder.eval().requires_grad_(False)
 
 
-def _frames(windows: VideoWindows, first: int, count: int) -> Tensor:
-    pixels = torch.cat([torch.from_numpy(windows[i][0]) for i in range(first, first + count)])
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+def _frames(windows: VideoWindows, first: int, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """The frames of `count` windows, one after the other, [N, 3, H, W] in [-1, 1].
 
-
-def _shuffle_colours(frames: Tensor, generator: torch.Generator) -> Tensor:
-    """Of every second frame: photographs are blue, green and brown, and a red car came back yellow."""
-    for index in range(0, len(frames), 2):
-        frames[index] = frames[index, torch.randperm(3, generator=generator)]
-    return frames
+    With a generator every second window's colours are shuffled: photographs are blue, green and brown, and a red car
+    came back yellow.
+    """
+    found = [torch.from_numpy(windows[index][0]) for index in range(first, first + count)]
+    if generator is not None:
+        found[::2] = [window[..., torch.randperm(3, generator=generator)] for window in found[::2]]
+    return torch.cat(found).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _minimise(

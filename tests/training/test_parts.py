@@ -7,6 +7,7 @@ from torch import nn
 
 from hero_rt.training.autoencoder import (
     DECODER_WEIGHTS,
+    SAMPLED_ENERGY,
     _energy,
     autoencoder_loss,
     decoder_loss,
@@ -97,14 +98,16 @@ def test_training_a_vae_brings_its_reconstruction_closer(small, videos):
 
 
 def test_a_decoder_pays_for_too_little_texture_by_its_logarithm():
-    """Half the contrast is a quarter of the energy: log 4, whatever the picture; nothing else of the term depends on it."""
+    """Half the contrast is a quarter of the energy, of the picture and of what changes in it: log 4."""
     frames = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 0.5
     _, terms = decoder_loss(frames / 2, frames, torch.full((2, 1, 8, 8), 3.0))
-    assert terms["contrast"] == pytest.approx(float(np.log(4)), abs=1e-3)
+    assert terms["contrast"] == pytest.approx(float(np.log(4 * SAMPLED_ENERGY)), abs=1e-3)
+    assert terms["change"] == pytest.approx(float(np.log(4)), abs=1e-2)
     assert terms["l1"] == pytest.approx(float(frames.abs().mean()) / 2)
     assert terms["adversarial"] == -3
     loss, terms = decoder_loss(frames, frames, torch.full((2, 1, 8, 8), 3.0))
-    assert float(loss) == pytest.approx(-3 * DECODER_WEIGHTS["adversarial"])
+    wanted = DECODER_WEIGHTS["contrast"] * np.log(SAMPLED_ENERGY) - 3 * DECODER_WEIGHTS["adversarial"]
+    assert float(loss) == pytest.approx(wanted)
 
 
 def test_the_discriminators_hinge_loss_by_hand():
