@@ -24,6 +24,7 @@ from hero_rt.models.hero import HeroModel
 from hero_rt.prepare import PreparedWindow, prepare_window, run
 from hero_rt.profile import Profile
 from hero_rt.sampling import make_scheduler, step_arguments
+from hero_rt.texture import with_texture_noise
 from hero_rt.video import VideoSource, open_video
 from hero_rt.windows import joint_windows, pad_to_window, stream_windows
 
@@ -216,7 +217,7 @@ class Outpainter:
         clean = self._denoise(predict, len(frames), settings, latents)
         if output_type == "latent":
             return clean[:num_frames]
-        return _as_type(self._decode(clean, frames, settings)[:num_frames], output_type)
+        return _as_type(self._decode(clean, frames, flow, settings)[:num_frames], output_type)
 
     def _stream(self, frames: Iterator[np.ndarray], settings: "_Settings") -> Iterator[np.ndarray]:
         size = self.config.num_frames
@@ -228,7 +229,7 @@ class Outpainter:
             prepared = self.prepare(window.frames, settings.canvas, settings.guidance_scale, flow, finished)
             predict = JointWindows(unet, [prepared.constants], whole, settings.guidance_scale)
             clean = self._denoise(predict, size, settings, None)
-            done = self._decode(clean, window.frames, settings)
+            done = self._decode(clean, window.frames, flow, settings)
             if finished is not None:
                 done[: len(finished)] = finished
             new = done[window.carried : window.carried + window.valid]
@@ -259,8 +260,9 @@ class Outpainter:
             extra = step_arguments(scheduler, settings.generator, settings.eta)
             return denoise(predict, sample, scheduler, extra, on_step)
 
-    def _decode(self, latents: Tensor, source: np.ndarray, settings: "_Settings") -> np.ndarray:
+    def _decode(self, latents: Tensor, source: np.ndarray, flow: np.ndarray, settings: "_Settings") -> np.ndarray:
         """Latents [N, 4, h, w], N at least a window, to composited frames uint8 [N, H, W, 3]."""
+        latents = with_texture_noise(latents, flow, self.config.decode_noise, settings.generator)
         size, canvas = self.config.num_frames, settings.canvas
         profile = self.profile(canvas, guidance_scale=1)
         out = np.empty((len(source), canvas.height, canvas.width, 3), np.uint8)

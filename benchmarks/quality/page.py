@@ -31,7 +31,7 @@ def quality_page(results: dict[str, Any], command: str) -> str:
         "",
         "Gradient energy is the truth's = 1. Adjacent SSIM is between successive frames; the truth's own in brackets.",
         "",
-        *(f"No {name}: {reason}." for name, reason in results["missing"].items()),
+        *(f"- No {name.upper()}: {reason.rstrip('.')}." for name, reason in results["missing"].items()),
         "",
         f"| clip | ratio | method | {' | '.join(columns.values())} |",
         f"|---|---|---|{'---|' * len(columns)}",

@@ -42,6 +42,7 @@ class HeroConfig:
     im3_placement: Im3Placement = "attention"
     ofe_timestep: OfeTimestep = "zero"
     canvas_fill: CanvasFill = "grey"  # of the unknown pixels, before the VAE: see hero_rt/fill.py
+    decode_noise: float = 0.0  # of the latents that are decoded, where the scene moves: see hero_rt/texture.py
 
     @classmethod
     def from_preset(cls, name: str) -> "HeroConfig":

@@ -112,13 +112,17 @@ class HeroModel:
         folder.mkdir(parents=True, exist_ok=True)
         for part in PARTS:
             self[part].save_pretrained(folder / part)
+            path = folder / part / "config.json"
+            config = _read_json(path)
+            if config.pop("_name_or_path", None) is not None:  # where it was loaded from, on this machine
+                _write_json(path, config)
         (folder / "scheduler").mkdir(exist_ok=True)
         _write_json(folder / "scheduler" / "scheduler_config.json", self.config.scheduler)
         library = {AutoencoderKL: "diffusers", CLIPVisionModelWithProjection: "transformers"}
         index: dict[str, Any] = {part: [library.get(cls, "hero_rt"), cls.__name__] for part, cls in PARTS.items()}
         index["scheduler"] = ["diffusers", self.config.scheduler["_class_name"]]
         # last: a folder without it is not a checkpoint, so an interrupted save is never taken for a whole one
-        chosen = {key: getattr(self.config, key) for key in ("name", "num_frames", "canvas_fill")}
+        chosen = {key: getattr(self.config, key) for key in ("name", "num_frames", "canvas_fill", "decode_noise")}
         index |= {"_class_name": "HeroModel"} | chosen
         _write_json(folder / "model_index.json", index)
 
@@ -197,6 +201,7 @@ def _read_config(folder: Path) -> HeroConfig:
             "name": index.get("name", folder.name),
             "num_frames": index.get("num_frames", 16),
             "canvas_fill": index.get("canvas_fill", "grey"),
+            "decode_noise": index.get("decode_noise", 0.0),
             "block_out_channels": unet["block_out_channels"],
             "num_attention_heads": unet["num_attention_heads"],
             "cross_attention_dim": unet["cross_attention_dim"],
