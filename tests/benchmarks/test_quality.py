@@ -141,7 +141,7 @@ def test_page_holds_every_row_and_verdict():
     assert page.count("\n| a |") + page.count("\n| p |") == 6
     assert "| mean PSNR at most 1 dB below | -2.00 dB | no |" in page
     assert "python -m benchmarks quality road.mp4" in page
-    assert "No fvd: no weights." in page
+    assert "- No FVD: no weights." in page
 
 
 def test_adjacent_frame_similarity_is_the_cosine_of_clip_embeddings(tmp_path):
