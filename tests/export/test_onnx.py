@@ -11,6 +11,7 @@ from hero_export.onnx import export_onnx
 from hero_rt.engines import read_manifest
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
+from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
 from hero_rt.models.submodules import SUBMODULES, submodule_io
@@ -115,7 +116,7 @@ def test_the_other_im3_placements_export_as_standard_operators(tiny, tmp_path, p
     inputs, outputs = submodule_io("flow_encoder", model.config, PROFILE, torch.float32)
     torch.manual_seed(0)
     values = {name: torch.randn(spec.shape) for name, spec in inputs.items()}
-    got = OnnxRuntimeEngine(path, inputs, outputs, torch.device("cpu"))(**values)
+    got = OnnxRuntimeEngine(path, inputs, outputs, Workspace(torch.device("cpu")))(**values)
     want = EagerEngines(model).open("flow_encoder", PROFILE)(**values)
     for name, value in want.items():
         assert (got[name] - value).norm() / value.norm() < 1e-4

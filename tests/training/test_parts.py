@@ -17,6 +17,7 @@ from hero_rt.training.autoencoder import (
 from hero_rt.training.encoders import contrastive_loss, view_pairs
 from hero_rt.training.small_parts import train_autoencoder, train_decoder
 from hero_rt.training.videos import VideoWindows
+from tests.clips import CARPHONE, read, write_clip
 
 
 def test_energy_of_a_sine_wave_is_its_closed_form():
@@ -114,14 +115,17 @@ def test_the_discriminators_hinge_loss_by_hand():
     assert float(discriminator_loss(torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.5]))) == 0.25 + 0.75
 
 
-def test_training_a_decoder_lowers_its_loss_and_leaves_the_latents_alone(small, videos):
+def test_training_a_decoder_restores_it_and_leaves_the_latents_alone(tmp_path):
+    """From the trained VAE, its last layer halved: half the contrast, which training brings back."""
     from hero_rt.models import HeroModel
 
-    model = HeroModel.initial(small.config, seed=0)
-    train_autoencoder(model, [videos], 32, steps=20, batch=4, seed=0)
+    model = HeroModel.from_pretrained("hero-tiny")
     vae = model["vae"]
-    windows = VideoWindows([videos], 1, 32, seed=9, length=8)
-    frames = torch.cat([torch.from_numpy(windows[i][0]) for i in range(8)]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.mul_(0.5)
+    write_clip(tmp_path / "real.mp4", read(CARPHONE, 12))
+    windows = VideoWindows([tmp_path], 2, 64, seed=9, length=4)
+    frames = torch.cat([torch.from_numpy(windows[i][0]) for i in range(4)]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     @torch.no_grad()
     def seen() -> tuple[torch.Tensor, float]:
@@ -130,8 +134,8 @@ def test_training_a_decoder_lowers_its_loss_and_leaves_the_latents_alone(small, 
         return latents, float(loss)
 
     latents, before = seen()
-    train_decoder(model, [videos], 32, steps=40, batch=4, seed=0)
+    train_decoder(model, [tmp_path], 64, steps=40, batch=4, seed=0)
     after_latents, after = seen()
     assert torch.equal(after_latents, latents)
-    assert after < 0.97 * before
+    assert after < 0.8 * before
     assert not any(p.requires_grad for p in vae.parameters())
