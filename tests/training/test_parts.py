@@ -95,6 +95,7 @@ def test_training_a_vae_brings_its_reconstruction_closer(small, videos):
     train_autoencoder(model, [videos], 32, steps=40, batch=4, seed=0)
     assert error() < 0.8 * before
     assert model.config.vae["scaling_factor"] == model["vae"].config.scaling_factor != 0.18215
+    assert small.config.vae["scaling_factor"] == 0.18215  # of the preset, which other models are made from
     assert not any(p.requires_grad for p in model["vae"].parameters())
 
 
