@@ -38,9 +38,8 @@ def train_autoencoder(model: HeroModel, videos: list[Path], size: int, steps: in
     rest = (_frames(windows, steps * batch + i, 1).to(model.device) for i in range(FRAMES_FOR_SCALE))
     factor = latent_scale(vae, rest)
     vae.register_to_config(scaling_factor=factor)
-    model.config = replace(
-        model.config, vae=model.config.vae | {"scaling_factor": factor}
-    )  # the preset's dict is shared
+    # a new config: the dict of this one may be the preset's, which later models are made from
+    model.config = replace(model.config, vae=model.config.vae | {"scaling_factor": factor})
 
 
 def train_decoder(model: HeroModel, videos: list[Path], size: int, steps: int, batch: int, seed: int) -> None:
