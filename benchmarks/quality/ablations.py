@@ -5,61 +5,103 @@ inference. RefNet features at zero leave keys and values of zero beside the UNet
 softmax, which the UNet learns with.
 """
 
+import json
+import multiprocessing
+import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.run import MODEL, evaluate
+import torch
+
+from benchmarks.quality.clips import evaluation_clips
+from benchmarks.quality.held_out_loss import held_out_loss
+from benchmarks.quality.run import MODEL, evaluate, evaluation_canvas
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
 from hero_rt.training.recipe import Recipe
 from hero_rt.training.trainer import train
 
+RATIOS = [0.25, 0.5]
+FIGURES = ("psnr", "mse", "ssim", "gradient_energy", "adjacent_ssim")
+
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of one of the paper's tables."""
+    """A row of the paper's `tables`; another seed tells how far two trainings of the same model differ."""
 
     name: str
-    table: str
+    tables: tuple[int, ...]
     hold_at_zero: tuple[str, ...] = ()
     ofe_timestep: str = "zero"
+    seed: int = 0
 
 
 _NO_FLOW = "flow_encoder.controlnet_*_block*"
 _NO_REFNET = "refnet.*attentions.*.transformer_blocks.0.norm1.*"
 VARIANTS = (
-    Variant("whole", "all"),
-    Variant("no IM3", "Table 4", ("*.im3_alpha",)),
-    Variant("no IM3 in the RefNet", "Table 4", ("refnet.*.im3_alpha",)),
-    Variant("no flow encoder, no RefNet", "Table 5", (_NO_FLOW, _NO_REFNET)),
-    Variant("no flow encoder", "Table 5", (_NO_FLOW,)),
-    Variant("flow encoder with t", "Table 5", ofe_timestep="synced"),
-    Variant("no RefNet", "Table 5", (_NO_REFNET,)),
-    Variant("CLIP alone", "Table 7", ("*.attn2.to_v_ip.*",)),
-    Variant("OpenCLIP alone", "Table 7", ("*.attn2.to_v.weight",)),
+    Variant("whole", (4, 5, 7)),
+    Variant("whole, another seed", (4, 5, 7), seed=1),
+    Variant("no IM3", (4,), ("*.im3_alpha",)),
+    Variant("no IM3 in the RefNet", (4,), ("refnet.*.im3_alpha",)),
+    Variant("no flow encoder, no RefNet", (5,), (_NO_FLOW, _NO_REFNET)),
+    Variant("no flow encoder", (5,), (_NO_FLOW,)),
+    Variant("flow encoder with t", (5,), ofe_timestep="synced"),
+    Variant("no RefNet", (5,), (_NO_REFNET,)),
+    Variant("CLIP alone", (7,), ("*.attn2.to_v_ip.*",)),
+    Variant("OpenCLIP alone", (7,), ("*.attn2.to_v.weight",)),
 )
 
 
-def run_variants(
-    start: Path, recipe: Recipe, videos: list[Path], steps: int, out: Path, progress: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Train (or go on training) every variant from the checkpoint `start` into out/<name>, and measure each.
+@dataclass(frozen=True)
+class AblationRun:
+    """What every variant has in common. start: the checkpoint; videos: held out; steps: DDIM's; out: their folders."""
 
-    videos: held out; steps: DDIM steps. Returns a row a variant: the means of its figures over clips and ratios.
-    """
-    rows = []
-    for variant in VARIANTS:
-        folder = out / variant.name.replace(" ", "-")
-        model = HeroModel.from_pretrained(start)
+    start: Path
+    recipe: Recipe
+    videos: tuple[Path, ...]
+    steps: int
+    out: Path
+
+    def row(self, variant: Variant, threads: int) -> dict[str, Any]:
+        """Train one variant (or go on) into out/<name>, measure it, and keep the figures there."""
+        torch.set_num_threads(threads)
+        folder = self.out / variant.name.replace(",", "").replace(" ", "-")
+        measured = folder / "figures.json"
+        if measured.is_file():
+            return json.loads(measured.read_text())
+        model = HeroModel.from_pretrained(self.start)
         model.set_ofe_timestep(variant.ofe_timestep)
-        train(model, recipe.model_copy(update={"hold_at_zero": variant.hold_at_zero}), folder)
-        outpainter = Outpainter.from_pretrained(folder / "model")
+        changed = {"hold_at_zero": variant.hold_at_zero, "seed": variant.seed}
+        train(model, self.recipe.model_copy(update=changed), folder)
+        row = {"variant": variant.name, "tables": variant.tables} | self._figures(folder / "model")
+        measured.write_text(json.dumps(row))
+        return row
+
+    def _figures(self, checkpoint: Path) -> dict[str, float]:
+        outpainter = Outpainter.from_pretrained(checkpoint)
         outpainter.set_progress_bar_config(disable=True)
-        results = evaluate(outpainter, videos, [0.25, 0.5], steps, recipe.size, recipe.seed, progress)
+        size, seed = self.recipe.size, self.recipe.seed
+        results = evaluate(outpainter, list(self.videos), RATIOS, self.steps, size, seed, lambda _: None)
         own = [row for row in results["rows"] if row["method"] == MODEL]
-        figures = ("mse", "psnr", "ssim", "gradient_energy", "adjacent_ssim")
-        means = {name: round(sum(row[name] for row in own) / len(own), 4) for name in figures}
-        rows.append({"variant": variant.name, "table": variant.table, "steps": recipe.steps} | means)
-    return rows
+        means = {name: round(sum(row[name] for row in own) / len(own), 4) for name in FIGURES}
+        means["adjacent_ssim_truth"] = round(sum(row["adjacent_ssim_truth"] for row in own) / len(own), 4)
+        model = HeroModel.from_pretrained(checkpoint)
+        clips = evaluation_clips(list(self.videos), model.config.num_frames, size).values()
+        hidden = [(truth, evaluation_canvas(size, ratio)) for _, truth in clips for ratio in RATIOS]
+        return {"loss": round(held_out_loss(model, hidden, seed), 5)} | means
+
+
+def run_variants(run: AblationRun, jobs: int, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """A row a variant, in order: the means of its figures over clips and ratios; `jobs` at a time, on shared cores."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    rows: dict[str, dict[str, Any]] = {}
+    # spawned: a forked process inherits locks of threads that it does not have
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(run.row, variant, threads) for variant in VARIANTS]):
+            row = done.result()
+            rows[row["variant"]] = row
+            progress(f"{row['variant']}: loss {row['loss']:.4f}, {row['psnr']:.2f} dB")
+    return [rows[variant.name] for variant in VARIANTS]

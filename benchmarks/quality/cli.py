@@ -50,14 +50,18 @@ def ablations(
     videos: Held,
     train_on: Annotated[list[Path], typer.Option(help="A folder of training videos; repeatable.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs; run again to go on.")],
-    json: Annotated[Path, typer.Option(help="Write the table here.")],
+    json: Annotated[Path, typer.Option(help="Write the figures here.")],
+    page: Annotated[Path | None, typer.Option(help="Write docs/ablations.md here.")] = None,
     training_steps: Annotated[int, typer.Option(min=1, help="Of each variant.")] = 2000,
     size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = 128,
     learning_rate: Annotated[float, typer.Option()] = 7e-4,
     steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 10,
+    jobs: Annotated[int, typer.Option(min=1, help="Variants at a time, on shared cores.")] = 1,
 ) -> None:
     """Train the paper's ablations (Tables 4, 5 and 7) at a small scale, and measure each. Hours."""
-    from benchmarks.quality.ablations import run_variants
+    from benchmarks.quality.ablations import AblationRun, run_variants
+    from benchmarks.quality.ablations_page import ablations_page
+    from hero_rt.models.hero import HeroModel
     from hero_rt.training.recipe import Recipe
 
     recipe = Recipe(
@@ -67,11 +71,27 @@ def ablations(
         learning_rate=learning_rate,
         timesteps_per_window=2,
         known_weight=0.25,
-        ema_decay=0.998,
+        ema_decay=0.99,
         decay_steps=training_steps // 4,
+        save_every=100,
     )
-    rows = run_variants(start, recipe, videos, steps, out, console.print)
-    json.write_text(json_module.dumps(rows, indent=1) + "\n")
+    run = AblationRun(start, recipe, tuple(videos), steps, out)
+    rows = run_variants(run, jobs, console.print)
+    settings = {
+        "model": HeroModel.from_pretrained(start).config.name,
+        "training_steps": training_steps,
+        "size": size,
+        "steps": steps,
+    }
+    results = {"settings": settings | {"learning_rate": learning_rate}, "rows": rows}
+    json.write_text(json_module.dumps(results, indent=1) + "\n")
+    if page is not None:
+        names = " ".join(shlex.quote(path.name) for path in videos)
+        command = (
+            f"python -m benchmarks ablations {start.name} {names} --training-steps {training_steps} --size {size} "
+            f"--learning-rate {learning_rate:g} --steps {steps} --page {page}"
+        )
+        page.write_text(ablations_page(results, command))
 
 
 def alphas(

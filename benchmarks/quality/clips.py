@@ -12,6 +12,16 @@ from hero_rt.video import open_video
 PAN_SPEEDS = (2.0, 4.0)  # px a frame
 
 
+def evaluation_clips(videos: list[Path], frames: int, size: int) -> dict[str, tuple[bool, np.ndarray]]:
+    """By name: of every video its centre, and a pan over it a speed; whether it is a pan, and its frames."""
+    clips: dict[str, tuple[bool, np.ndarray]] = {}
+    for path in videos:
+        clips[path.stem] = (False, centre_crop(path, frames, size))
+        for speed in PAN_SPEEDS:
+            clips[f"pan {speed:g} px, {path.stem}"] = (True, pan(path, speed, frames, size))
+    return clips
+
+
 def centre_crop(path: Path, frames: int, size: int) -> np.ndarray:
     """The first frames, scaled until their shorter side is `size`: the centre, uint8 [frames, size, size, 3].
 

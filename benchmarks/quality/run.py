@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.quality.baselines import BASELINES
-from benchmarks.quality.clips import PAN_SPEEDS, centre_crop, pan
+from benchmarks.quality.clips import evaluation_clips
 from benchmarks.quality.measures import measure
 from benchmarks.quality.perceptual import perceptual_metrics
 from hero_rt.canvas import Canvas
@@ -33,18 +33,14 @@ def evaluate(
     method, mse, psnr, ssim, ...}, ...]}, JSON-ready.
     """
     frames = outpainter.config.num_frames
-    clips: dict[str, tuple[bool, np.ndarray]] = {}
-    for path in videos:
-        clips[path.stem] = (False, centre_crop(path, frames, size))
-        for speed in PAN_SPEEDS:
-            clips[f"pan {speed:g} px, {path.stem}"] = (True, pan(path, speed, frames, size))
+    clips = evaluation_clips(videos, frames, size)
     metrics, missing = perceptual_metrics()
     for metric, reason in missing.items():
         progress(f"no {metric}: {reason}")
     rows = []
     for name, (is_pan, truth) in clips.items():
         for ratio in ratios:
-            canvas = _canvas(size, ratio)
+            canvas = evaluation_canvas(size, ratio)
             source = np.ascontiguousarray(canvas.source_of(truth))
             results = {method: fill(source, canvas) for method, fill in BASELINES.items()}
             generator = torch.Generator().manual_seed(seed)
@@ -59,7 +55,7 @@ def evaluate(
     return {"settings": settings | {"frames": frames}, "missing": missing, "rows": rows}
 
 
-def _canvas(size: int, ratio: float) -> Canvas:
+def evaluation_canvas(size: int, ratio: float) -> Canvas:
     """The sides of a frame of `size` px that are hidden, so that the whole frame is the truth."""
     hidden = round(size * ratio / 2)
     return Canvas.from_padding(size - 2 * hidden, size, (0, hidden, 0, hidden))

@@ -8,17 +8,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hero_rt.flow import optical_flow
-from hero_rt.models.config import HeroConfig
+from hero_rt.models.config import CanvasFill, HeroConfig
 from hero_rt.prepare import clip_pixels, window_inputs
-from hero_rt.training.tasks import random_task
+from hero_rt.training.tasks import Task, random_task
 from hero_rt.training.videos import VideoWindows
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):
     """Item i depends on (seed, i) alone: that is what makes a resumed run see what the killed one would have.
 
-    target: [F, 3, H, W] in [-1, 1], the whole frames; frames, mask, flow_mask: as `WindowInputs`; pixel_values
-    [F, 3, 224, 224]; skipped: int64 [], videos that did not decode.
+    What `training_example` returns, and skipped: int64 [], videos that did not decode.
     """
 
     def __init__(self, config: HeroConfig, folders: list[Path], size: int, seed: int, length: int):
@@ -32,15 +31,22 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         window, skipped = self.windows[index]
         rng = np.random.default_rng((self.windows.seed, index, 1))
         task = random_task(window.shape[2], window.shape[1], rng)
-        canvas = task.canvas
-        source = np.ascontiguousarray(canvas.source_of(window))
-        finished = window[: task.known_frames] if task.known_frames else None
-        inputs = window_inputs(canvas, source, optical_flow(source), finished, self.fill)
-        return {
-            "target": torch.from_numpy(window).permute(0, 3, 1, 2).float() / 127.5 - 1,
-            "frames": inputs.frames,
-            "mask": inputs.mask,
-            "flow_mask": inputs.flow_mask,
-            "pixel_values": clip_pixels(inputs.frames),
-            "skipped": torch.tensor(skipped),
-        }
+        return training_example(window, task, self.fill) | {"skipped": torch.tensor(skipped)}
+
+
+def training_example(window: np.ndarray, task: Task, fill: CanvasFill) -> dict[str, Tensor]:
+    """window: uint8 [F, H, W, 3], whole frames, of which `task` hides a part; fill: the model's `canvas_fill`.
+
+    Returns target: [F, 3, H, W] in [-1, 1], the whole frames; frames, mask, flow_mask: as `WindowInputs`;
+    pixel_values [F, 3, 224, 224].
+    """
+    source = np.ascontiguousarray(task.canvas.source_of(window))
+    finished = window[: task.known_frames] if task.known_frames else None
+    inputs = window_inputs(task.canvas, source, optical_flow(source), finished, fill)
+    return {
+        "target": torch.from_numpy(window).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        "frames": inputs.frames,
+        "mask": inputs.mask,
+        "flow_mask": inputs.flow_mask,
+        "pixel_values": clip_pixels(inputs.frames),
+    }
