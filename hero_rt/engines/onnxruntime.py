@@ -112,6 +112,8 @@ def _session_options(ort):
     """As many threads as PyTorch uses: what limits one (OMP_NUM_THREADS, torch.set_num_threads) limits both."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # between two calls PyTorch computes, on the cores that the session's idle threads would spin on
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
