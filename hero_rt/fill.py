@@ -75,9 +75,11 @@ def _filled(index: int, frames: np.ndarray, known: np.ndarray, to_first: list[np
 
 
 def _agree(warped: np.ndarray, other: np.ndarray, frame: np.ndarray, common: np.ndarray, known: np.ndarray) -> bool:
-    if common.sum() < MIN_OVERLAP * known.sum():
+    count = np.count_nonzero(common)
+    if count < MIN_OVERLAP * np.count_nonzero(known):
         return False
-    moved, still = (np.abs(image[common].astype(np.int16) - frame[common]).mean() for image in (warped, other))
+    mask = common.astype(np.uint8)
+    moved, still = (cv2.norm(image, frame, cv2.NORM_L1, mask) / (3 * count) for image in (warped, other))
     return bool(moved <= MAX_RESIDUAL and MIN_GAIN * moved <= still)
 
 
