@@ -21,8 +21,8 @@ from hero_rt.engines import open_engines
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.manifest import DTYPES
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.hero import PARTS, HeroModel
-from hero_rt.models.submodules import SUBMODULES
 from hero_rt.profile import Profile
 
 FIRST_FRAMES = 64  # that a run hands back, to be compared

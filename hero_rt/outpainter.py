@@ -16,11 +16,9 @@ from tqdm.auto import tqdm
 from hero_rt.canvas import Canvas
 from hero_rt.denoise import JointWindows, denoise
 from hero_rt.engines import EngineSet, open_engines
-from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError, UsageError
 from hero_rt.flow import FlowMethod, optical_flow
 from hero_rt.models.config import LATENT_CHANNELS, HeroConfig
-from hero_rt.models.hero import HeroModel
 from hero_rt.prepare import PreparedWindow, prepare_window, run
 from hero_rt.profile import Profile
 from hero_rt.sampling import make_scheduler, step_arguments
@@ -64,6 +62,9 @@ class Outpainter:
         cls, checkpoint: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "Outpainter":
         """The PyTorch model of a checkpoint folder or Hub id. Any canvas size."""
+        from hero_rt.engines.eager import EagerEngines  # the networks' libraries take seconds, engines need none
+        from hero_rt.models.hero import HeroModel
+
         return cls(EagerEngines(HeroModel.from_pretrained(checkpoint, dtype, device)))
 
     @classmethod

@@ -12,8 +12,10 @@ from hero_rt.engines.engine import Engine, EngineSet
 from hero_rt.fill import propagated
 from hero_rt.flow import flow_mask
 from hero_rt.models.config import IMAGE_SIZE, CanvasFill
-from hero_rt.models.semantic import CLIP_MEAN, CLIP_STD
 from hero_rt.profile import Profile
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)

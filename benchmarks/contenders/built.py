@@ -14,7 +14,7 @@ from hero_rt.engines.engine import Engine
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.errors import EngineError
-from hero_rt.models.submodules import SUBMODULES
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.profile import Profile
 
 AUTOTUNED = "-max-autotune"

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from hero_rt.engines.eager import ModuleEngine
+from hero_rt.models.boundary import submodule_io
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import build_submodule, submodule_io
+from hero_rt.models.submodules import build_submodule
 from hero_rt.profile import Profile
 
 Mode = Literal["default", "max-autotune"]

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from hero_rt.engines.eager import EagerEngines, ModuleEngine
 from hero_rt.engines.engine import Engine
+from hero_rt.models.boundary import Specs, submodule_io
 from hero_rt.models.config import NUM_ATTENTIONS
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import Specs, build_submodule, submodule_io
+from hero_rt.models.submodules import build_submodule
 from hero_rt.profile import Profile
 
 NUM_EMBEDS = 2  # clip_embeds, openclip_embeds

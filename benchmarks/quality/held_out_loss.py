@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from hero_rt.canvas import Canvas
+from hero_rt.models.config import LATENT_CHANNELS
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import LATENT_CHANNELS
 from hero_rt.sampling import make_scheduler
 from hero_rt.training.examples import training_example
 from hero_rt.training.objective import HeroObjective

@@ -6,7 +6,7 @@ from benchmarks.roofline import submodule_work
 from benchmarks.runner import milliseconds
 from benchmarks.schema import Measurement, OperatorTime, Run, SuiteResult
 from benchmarks.targets import TARGETS
-from hero_rt.models.submodules import SUBMODULES
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.profile import Profile
 
 COUNTED = (  # preset, dtype, canvas

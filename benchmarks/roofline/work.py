@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import hero_kernels  # noqa: F401  (registers torch.ops.hero)
 from benchmarks.schema import Work
 from hero_rt.engines.manifest import DTYPES
+from hero_rt.models.boundary import SUBMODULES, Specs, submodule_io
 from hero_rt.models.config import HeroConfig
 from hero_rt.models.hero import HeroModel, make_part
-from hero_rt.models.submodules import SUBMODULES, Specs, build_submodule, submodule_io
+from hero_rt.models.submodules import build_submodule
 from hero_rt.profile import Profile
 
 

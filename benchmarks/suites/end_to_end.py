@@ -20,7 +20,7 @@ from benchmarks.timing import READINGS
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import HeroError
-from hero_rt.models.submodules import SUBMODULES
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.profile import Profile
 from hero_rt.video import create_video, open_video
 

@@ -27,7 +27,7 @@ from hero_rt.engines.manifest import (
     write_manifest,
 )
 from hero_rt.errors import EngineError, HeroError, UsageError
-from hero_rt.models.submodules import SUBMODULES
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.profile import AnyProfile, ProfileRange, parse_profile
 
 RECORDS = ".records"  # one finished engine a file, until the manifest takes them over

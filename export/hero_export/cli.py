@@ -50,7 +50,7 @@ def onnx(
     """Write the six submodules as ONNX files with external weights, checked by onnx.checker."""
     from hero_export.checkpoint import Checkpoint
     from hero_export.onnx import export_onnx
-    from hero_rt.models.submodules import SUBMODULES
+    from hero_rt.models.boundary import SUBMODULES
 
     profile = Profile(width, height, frames, guidance)
     source = Checkpoint(checkpoint, preset, seed)

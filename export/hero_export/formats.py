@@ -29,7 +29,7 @@ from hero_rt import __version__
 from hero_rt.engines.backend import backend
 from hero_rt.engines.manifest import DTYPES, EngineRecord, FileRecord, Target, record_of, sha256_of, tensor_records
 from hero_rt.engines.tensorrt import BACKENDS as TENSORRTS
-from hero_rt.models.submodules import FREE, submodule_boundary, submodule_io
+from hero_rt.models.boundary import FREE, submodule_boundary, submodule_io
 from hero_rt.profile import AnyProfile, Profile
 
 SUFFIXES = {"onnxruntime": ".onnx", "aoti": ".pt2", "tensorrt": ".plan", "tensorrt-rtx": ".plan"}

@@ -18,8 +18,8 @@ from onnxscript import opset21 as op
 from hero_export.trace import trace
 from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
 from hero_rt.errors import UsageError
+from hero_rt.models.boundary import submodule_boundary
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import submodule_boundary
 from hero_rt.profile import AnyProfile
 
 OPSET = 21  # the first whose GroupNormalization states its FP32 statistics (stash_type)

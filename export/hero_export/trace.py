@@ -3,8 +3,9 @@
 import torch
 
 from hero_rt.errors import UsageError
+from hero_rt.models.boundary import FREE, submodule_boundary, submodule_io
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import FREE, build_submodule, submodule_boundary, submodule_io
+from hero_rt.models.submodules import build_submodule
 from hero_rt.profile import AnyProfile
 
 

@@ -18,8 +18,8 @@ from hero_rt.engines.eager import EagerEngine, EagerEngines
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES, Manifest, write_manifest
 from hero_rt.errors import UsageError
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import SUBMODULES
 from hero_rt.outpainter import Outpainter
 from hero_rt.profile import Profile, parse_profile
 from hero_rt.video import FirstFrames, open_video

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from hero_rt.engines.engine import check_tensors
+from hero_rt.models.boundary import Specs, submodule_io
 from hero_rt.models.hero import HeroModel
-from hero_rt.models.submodules import Specs, build_submodule, submodule_io
+from hero_rt.models.submodules import build_submodule
 from hero_rt.profile import Profile
 
 

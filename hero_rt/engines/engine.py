@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from hero_rt.errors import EngineError
+from hero_rt.models.boundary import Specs
 from hero_rt.models.config import HeroConfig
-from hero_rt.models.submodules import Specs
 from hero_rt.profile import Profile
 
 

@@ -9,7 +9,7 @@ from hero_rt.engines.engine import Engine
 from hero_rt.engines.manifest import DTYPES, check_files, read_manifest
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.submodules import submodule_io
+from hero_rt.models.boundary import submodule_io
 from hero_rt.profile import Profile
 
 

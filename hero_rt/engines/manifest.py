@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hero_rt.engines.atomic import write_atomically
 from hero_rt.errors import EngineError
+from hero_rt.models.boundary import Specs, TensorSpec
 from hero_rt.models.config import HeroConfig
-from hero_rt.models.submodules import Specs, TensorSpec
 from hero_rt.profile import Profile, parse_profile
 
 SCHEMA_VERSION = 2

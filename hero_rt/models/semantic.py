@@ -4,9 +4,6 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
 
 class OpenClipProjection(ModelMixin, ConfigMixin):
     """IP-Adapter's image projection (diffusers' ImageProjection, same names): one embedding to L tokens."""

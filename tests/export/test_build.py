@@ -22,7 +22,7 @@ from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.manifest import write_manifest
 from hero_rt.errors import EngineError, UsageError
-from hero_rt.models.submodules import SUBMODULES
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.profile import Profile
 from tests.manifests import edit_manifest
 

@@ -14,7 +14,7 @@ from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
-from hero_rt.models.submodules import SUBMODULES, submodule_io
+from hero_rt.models.boundary import SUBMODULES, submodule_io
 from hero_rt.profile import Profile
 
 PROFILE = Profile(64, 64, 16)

@@ -8,7 +8,7 @@ from hero_rt import Outpainter
 from hero_rt.engines import open_engines
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.flow import optical_flow
-from hero_rt.models.submodules import SUBMODULES
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.outpainter import choose_canvas
 from hero_rt.prepare import clip_pixels, window_inputs
 from hero_rt.profile import Profile

@@ -21,7 +21,7 @@ from hero_rt.engines.eager import EagerEngine
 from hero_rt.engines.manifest import sha256_of
 from hero_rt.errors import EngineError
 from hero_rt.models import HeroModel
-from hero_rt.models.submodules import SUBMODULES
+from hero_rt.models.boundary import SUBMODULES
 from hero_rt.profile import Profile
 from tests.test_commands import run
 
@@ -76,6 +76,16 @@ def test_the_rebuild_command_repeats_the_options(plans):
     command = read_manifest(plans).rebuild_command(plans)
     assert "--format tensorrt-rtx --dtype fp16 --profile 64x64x16 --compute-capability sm_80,sm_89,sm_120" in command
     assert "--plugin off --out" in command
+
+
+def test_a_build_from_nothing_writes_the_same_bytes(plans, tmp_path):
+    """Exported and built again, each submodule in another process."""
+    build_engines(PLANS, tmp_path / "again", [PROFILE], jobs=2)
+    first, again = (
+        {e.file: m.files[e.file] for e in m.engines} for m in map(read_manifest, (plans, tmp_path / "again"))
+    )
+    assert len(first) == len(SUBMODULES)
+    assert first == again
 
 
 def test_a_repeated_build_keeps_every_plan(plans):
