@@ -88,8 +88,9 @@ def ablations(
     if page is not None:
         names = " ".join(shlex.quote(path.name) for path in videos)
         command = (
-            f"python -m benchmarks ablations {start.name} {names} --training-steps {training_steps} --size {size} "
-            f"--learning-rate {learning_rate:g} --steps {steps} --page {page}"
+            f"python -m benchmarks ablations {start.name} {names} --train-on VIDEOS --out RUNS --json {json} "
+            f"--page {page} --training-steps {training_steps} --size {size} --learning-rate {learning_rate:g} "
+            f"--steps {steps}"
         )
         page.write_text(ablations_page(results, command))
 
