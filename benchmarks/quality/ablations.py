@@ -19,13 +19,15 @@ import torch
 from benchmarks.quality.clips import evaluation_clips
 from benchmarks.quality.held_out_loss import held_out_loss
 from benchmarks.quality.run import MODEL, evaluate, evaluation_canvas
+from hero_rt.engines.atomic import write_atomically
+from hero_rt.engines.eager import EagerEngines
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
 from hero_rt.training.recipe import Recipe
 from hero_rt.training.trainer import train
 
 RATIOS = [0.25, 0.5]
-FIGURES = ("psnr", "mse", "ssim", "gradient_energy", "adjacent_ssim")
+FIGURES = ("psnr", "mse", "ssim", "gradient_energy", "adjacent_ssim", "adjacent_ssim_truth")
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,17 @@ class AblationRun:
         changed = {"hold_at_zero": variant.hold_at_zero, "seed": variant.seed}
         train(model, self.recipe.model_copy(update=changed), folder)
         row = {"variant": variant.name, "tables": variant.tables} | self._figures(folder / "model")
-        measured.write_text(json.dumps(row))
+        write_atomically(measured, json.dumps(row).encode())
         return row
 
     def _figures(self, checkpoint: Path) -> dict[str, float]:
-        outpainter = Outpainter.from_pretrained(checkpoint)
+        model = HeroModel.from_pretrained(checkpoint)
+        outpainter = Outpainter(EagerEngines(model))
         outpainter.set_progress_bar_config(disable=True)
         size, seed = self.recipe.size, self.recipe.seed
         results = evaluate(outpainter, list(self.videos), RATIOS, self.steps, size, seed, lambda _: None)
         own = [row for row in results["rows"] if row["method"] == MODEL]
         means = {name: round(sum(row[name] for row in own) / len(own), 4) for name in FIGURES}
-        means["adjacent_ssim_truth"] = round(sum(row["adjacent_ssim_truth"] for row in own) / len(own), 4)
-        model = HeroModel.from_pretrained(checkpoint)
         clips = evaluation_clips(list(self.videos), model.config.num_frames, size).values()
         hidden = [(truth, evaluation_canvas(size, ratio)) for _, truth in clips for ratio in RATIOS]
         return {"loss": round(held_out_loss(model, hidden, seed), 5)} | means
