@@ -19,6 +19,9 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 Videos = Annotated[list[Path], typer.Option(help="A folder of videos; repeat it, each has an equal share.")]
+Checkpoint = Annotated[str, typer.Argument(help="Where the weights start: a folder or a Hub id.")]
+Pairs = Annotated[int, typer.Option(help="Pairs of successive frames kept in memory, to cut crops from.")]
+BankSize = Annotated[int, typer.Option(help="Pixels a side of a kept frame.")]
 
 
 @app.command()
@@ -40,27 +43,72 @@ def synthesize(
 
 
 @app.command()
-def parts(
+def autoencoder(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-tiny",
-    size: Annotated[int, typer.Option(help="Pixels a side of a training frame.")] = 128,
-    autoencoder_steps: Annotated[int, typer.Option(help="Steps of the VAE, 8 frames each.")] = 8000,
-    decoder_steps: Annotated[int, typer.Option(help="Steps of its decoder alone, for texture.")] = 2000,
-    encoder_steps: Annotated[int, typer.Option(help="Steps of each image encoder, 48 pairs each.")] = 400,
+    steps: Annotated[int, typer.Option(help="Of 16 crops of 64 px each.")] = 10_000,
+    pairs: Pairs = 3000,
+    size: BankSize = 160,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Train a VAE and two image encoders from nothing: what a preset with no public weights starts from."""
+    """Train a VAE from nothing, into a checkpoint whose other networks are fresh: where no weights are public."""
     from hero_rt.models.config import HeroConfig
     from hero_rt.models.hero import HeroModel
-    from hero_rt.training.small_parts import train_autoencoder, train_decoder, train_image_encoders
+    from hero_rt.training.frame_bank import FrameBank
+    from hero_rt.training.small_parts import train_autoencoder
 
     model = HeroModel.initial(HeroConfig.from_preset(preset), seed)
-    train_autoencoder(model, videos, size, autoencoder_steps, 8, seed)
-    train_decoder(model, videos, size, decoder_steps, 8, seed)
-    train_image_encoders(model, videos, size, encoder_steps, 48, seed)
+    train_autoencoder(model, FrameBank(videos, pairs, size, seed), steps, 16, seed)
     model.save_pretrained(out)
-    console.print(f"wrote {out}: VAE (scaling factor {model.config.vae['scaling_factor']:.4f}) and image encoders")
+    console.print(f"wrote {out}: VAE, scaling factor {model.config.vae['scaling_factor']:.4f}")
+
+
+@app.command()
+def image_encoders(
+    checkpoint: Checkpoint,
+    videos: Videos,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
+    steps: Annotated[int, typer.Option(help="Of each encoder, 48 pairs of canvas and whole frame each.")] = 250,
+    size: Annotated[int, typer.Option(help="Pixels a side of a training frame.")] = 128,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Train both image encoders: to tell a padded canvas from others by what its whole scene looks like."""
+    from hero_rt.models.hero import HeroModel
+    from hero_rt.training.small_parts import train_image_encoders
+    from hero_rt.training.videos import VideoWindows
+
+    model = HeroModel.from_pretrained(checkpoint)
+    train_image_encoders(model, VideoWindows(videos, 8, size, seed, steps * 48), steps, 48)
+    model.save_pretrained(out)
+    console.print(f"wrote {out}")
+
+
+@app.command()
+def decoder(
+    checkpoint: Checkpoint,
+    videos: Videos,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
+    steps: Annotated[int, typer.Option(help="Of 6 pairs of crops of 64 px each.")] = 4000,
+    decode_noise: Annotated[
+        float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")
+    ] = 0.05,
+    pairs: Pairs = 3000,
+    size: BankSize = 160,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Train the VAE's decoder a second time, alone, to draw texture; the latents, and what learned on them, stay."""
+    from dataclasses import replace
+
+    from hero_rt.models.hero import HeroModel
+    from hero_rt.training.frame_bank import FrameBank
+    from hero_rt.training.small_parts import train_decoder
+
+    model = HeroModel.from_pretrained(checkpoint)
+    train_decoder(model, FrameBank(videos, pairs, size, seed), steps, 12, seed)
+    model.config = replace(model.config, decode_noise=decode_noise)
+    model.save_pretrained(out)
+    console.print(f"wrote {out}")
 
 
 @app.command(
@@ -69,13 +117,13 @@ Examples:
 
 [bold]hero-train outpainter hero-sd15-composed --videos clips --out run --steps 100000 --mixed-precision bf16[/bold]
 
-[bold]hero-train outpainter parts --videos synthetic --videos real --out run --steps 6000 --size 128[/bold]
+[bold]hero-train outpainter start --videos synthetic --videos real --out run --steps 6000 --size 128[/bold]
 
 The same line again goes on where it was stopped. Several GPUs: [bold]accelerate launch -m hero_rt.training.cli[/bold].
 """
 )
 def outpainter(
-    checkpoint: Annotated[str, typer.Argument(help="Where the weights start: a folder or a Hub id.")],
+    checkpoint: Checkpoint,
     videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder of the run: log.jsonl, state/ and model/.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps in all.")],

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,36 +17,33 @@ from hero_rt.training.autoencoder import (
     latent_scale,
 )
 from hero_rt.training.encoders import contrastive_loss, view_pairs
+from hero_rt.training.frame_bank import FrameBank
 from hero_rt.training.videos import VideoWindows
 
+CROP = 64  # px a side: 8 x 8 latent cells, of which the middle ones see all that reaches them
 FRAMES_FOR_SCALE = 128
 
 
-def train_autoencoder(model: HeroModel, videos: list[Path], size: int, steps: int, batch: int, seed: int) -> None:
+def train_autoencoder(model: HeroModel, bank: FrameBank, steps: int, batch: int, seed: int) -> None:
     """Train model["vae"] in place on single frames, and set its scaling factor from the latents it then makes."""
-    vae = model["vae"].train().requires_grad_(True)
-    windows = VideoWindows(videos, 1, size, seed, steps * batch + FRAMES_FOR_SCALE)
+    vae = model["vae"].train().requires_grad_(True).to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        pixels = _frames(windows, step * batch, batch, generator).to(model.device)
-        return autoencoder_loss(vae, pixels, generator)
+        return autoencoder_loss(vae, bank.crops(step, batch, CROP).to(model.device), generator)
 
     _minimise(vae, loss, steps, learning_rate=2e-3, desc="autoencoder")
     vae.eval().requires_grad_(False)
-    rest = (_frames(windows, steps * batch + i, 1).to(model.device) for i in range(FRAMES_FOR_SCALE))
-    factor = latent_scale(vae, rest)
+    factor = latent_scale(vae, iter(bank.wholes(FRAMES_FOR_SCALE).to(model.device).split(8)))
     vae.register_to_config(scaling_factor=factor)
     # a new config: the dict of this one may be the preset's, which later models are made from
     model.config = replace(model.config, vae=model.config.vae | {"scaling_factor": factor})
 
 
-def train_decoder(model: HeroModel, videos: list[Path], size: int, steps: int, batch: int, seed: int) -> None:
+def train_decoder(model: HeroModel, bank: FrameBank, steps: int, batch: int, seed: int) -> None:
     """Train the decoder of model["vae"] in place to draw texture; its latents, and all that learned on them, stay."""
-    vae = model["vae"]
+    vae = model["vae"].to(memory_format=torch.channels_last)
     decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train().requires_grad_(True)
-    pairs = batch // 2
-    windows = VideoWindows(videos, 2, size, seed, steps * pairs)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -55,7 +51,7 @@ def train_decoder(model: HeroModel, videos: list[Path], size: int, steps: int, b
     judging = torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        pixels = _frames(windows, step * pairs, pairs, generator).to(model.device)
+        pixels = bank.crops(step, batch // 2, CROP, frames=2).to(model.device)
         with torch.no_grad():
             posterior = vae.encode(pixels).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator).to(pixels)
@@ -63,37 +59,26 @@ def train_decoder(model: HeroModel, videos: list[Path], size: int, steps: int, b
         judging.zero_grad()
         discriminator_loss(judge(pixels), judge(decoded.detach())).backward()
         judging.step()
-        return decoder_loss(decoded, pixels, judge(decoded))
+        judge.requires_grad_(False)
+        value, terms = decoder_loss(decoded, pixels, judge(decoded))
+        judge.requires_grad_(True)
+        return value, terms
 
     _minimise(decoder, loss, steps, learning_rate=1e-3, desc="decoder")
     decoder.eval().requires_grad_(False)
 
 
-def train_image_encoders(model: HeroModel, videos: list[Path], size: int, steps: int, batch: int, seed: int) -> None:
-    """Train model["image_encoder"] and model["image_encoder_2"] in place, each on its own."""
-    windows = VideoWindows(videos, 8, size, seed, steps * batch)
-    for part in ("image_encoder", "image_encoder_2"):
-        encoder = model[part].train().requires_grad_(True)
+def train_image_encoders(model: HeroModel, windows: VideoWindows, steps: int, batch: int) -> None:
+    """Train model["image_encoder"] and model["image_encoder_2"] in place, each by its own loss, on the same windows."""
+    encoders = nn.ModuleList([model["image_encoder"], model["image_encoder_2"]]).train().requires_grad_(True)
 
-        def loss(step: int, encoder: nn.Module = encoder) -> tuple[Tensor, dict[str, float]]:
-            canvases, wholes = (view.to(model.device) for view in view_pairs(windows, step * batch, batch))
-            value, found = contrastive_loss(encoder, canvases, wholes)
-            return value, {"own scene found": found}
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        canvases, wholes = (view.to(model.device) for view in view_pairs(windows, step * batch, batch))
+        (first, found), (second, found_2) = (contrastive_loss(encoder, canvases, wholes) for encoder in encoders)
+        return first + second, {"own scene found": found, "by the second": found_2}
 
-        _minimise(encoder, loss, steps, learning_rate=1e-3, desc=part)
-        encoder.eval().requires_grad_(False)
-
-
-def _frames(windows: VideoWindows, first: int, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """The frames of `count` windows, one after the other, [N, 3, H, W] in [-1, 1].
-
-    With a generator every second window's colours are shuffled: photographs are blue, green and brown, and a red car
-    came back yellow.
-    """
-    found = [torch.from_numpy(windows[index][0]) for index in range(first, first + count)]
-    if generator is not None:
-        found[::2] = [window[..., torch.randperm(3, generator=generator)] for window in found[::2]]
-    return torch.cat(found).permute(0, 3, 1, 2).float() / 127.5 - 1
+    _minimise(encoders, loss, steps, learning_rate=1e-3, desc="image encoders")
+    encoders.eval().requires_grad_(False)
 
 
 def _minimise(

@@ -1,5 +1,7 @@
 """The small VAE's and image encoders' losses against closed forms, and that training them helps."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,8 @@ from hero_rt.training.autoencoder import (
     latent_scale,
 )
 from hero_rt.training.encoders import contrastive_loss, view_pairs
-from hero_rt.training.small_parts import train_autoencoder, train_decoder
+from hero_rt.training.frame_bank import FrameBank
+from hero_rt.training.small_parts import train_autoencoder, train_decoder, train_image_encoders
 from hero_rt.training.videos import VideoWindows
 from tests.clips import CARPHONE, read, write_clip
 
@@ -79,6 +82,41 @@ def test_view_pairs_are_a_canvas_and_the_whole_frame(videos):
     assert (canvases - wholes).abs().flatten(1).mean(1).min() > 0.05
 
 
+def test_crops_are_cut_from_one_pair_at_one_place_and_repeat_with_their_step(videos):
+    bank = FrameBank([videos], 5, 48, seed=3)
+    crops = bank.crops(7, 4, 16, frames=2)
+    assert crops.shape == (8, 3, 16, 16)
+    torch.testing.assert_close(crops, FrameBank([videos], 5, 48, seed=3).crops(7, 4, 16, frames=2), rtol=0, atol=0)
+    assert not torch.equal(crops, bank.crops(8, 4, 16, frames=2))
+    levels = ((crops + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy().reshape(4, 2, 16, 16, 3)
+    for index, crop in enumerate(levels):
+        orders = [(0, 1, 2)] if index % 2 == 0 else list(permutations(range(3)))
+        views = [crop[..., order][:, :, ::side] for order in orders for side in (1, -1)]
+        places = [pair[:, y : y + 16, x : x + 16] for pair in bank.pairs for y in range(33) for x in range(33)]
+        assert any(np.array_equal(view, place) for view in views for place in places)
+
+
+def test_image_encoders_learn_to_find_their_own_scene(small, tmp_path):
+    """Scenes of one colour each: before, they are hardly told apart, a loss near log 4."""
+    from hero_rt.models import HeroModel
+
+    for index, colour in enumerate(np.random.default_rng(0).integers(0, 256, (12, 3), np.uint8)):
+        write_clip(tmp_path / f"{index}.mp4", np.broadcast_to(colour, (8, 32, 32, 3)))
+    model = HeroModel.initial(small.config, seed=0)
+    windows = VideoWindows([tmp_path], 8, 32, seed=0, length=40 * 4)
+    canvases, wholes = view_pairs(windows, 0, 4)
+
+    @torch.no_grad()
+    def losses() -> list[float]:
+        parts = ("image_encoder", "image_encoder_2")
+        return [float(contrastive_loss(model[part], canvases, wholes)[0]) for part in parts]
+
+    before = losses()
+    train_image_encoders(model, windows, steps=40, batch=4)
+    assert all(after < 0.8 * first for after, first in zip(losses(), before, strict=True))
+    assert not any(p.requires_grad for part in ("image_encoder", "image_encoder_2") for p in model[part].parameters())
+
+
 def test_training_a_vae_brings_its_reconstruction_closer(small, videos):
     from hero_rt.models import HeroModel
 
@@ -92,7 +130,7 @@ def test_training_a_vae_brings_its_reconstruction_closer(small, videos):
         return float((decoded - frames).abs().mean())
 
     before = error()
-    train_autoencoder(model, [videos], 32, steps=40, batch=4, seed=0)
+    train_autoencoder(model, FrameBank([videos], 16, 64, seed=0), steps=40, batch=4, seed=0)
     assert error() < 0.8 * before
     assert model.config.vae["scaling_factor"] == model["vae"].config.scaling_factor != 0.18215
     assert small.config.vae["scaling_factor"] == 0.18215  # of the preset, which other models are made from
@@ -135,7 +173,7 @@ def test_training_a_decoder_restores_it_and_leaves_the_latents_alone(tmp_path):
         return latents, float(loss)
 
     latents, before = seen()
-    train_decoder(model, [tmp_path], 64, steps=40, batch=4, seed=0)
+    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), steps=40, batch=4, seed=0)
     after_latents, after = seen()
     assert torch.equal(after_latents, latents)
     assert after < 0.8 * before
