@@ -169,7 +169,7 @@ class _Made:
 
 
 def _make_onnx(settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, progress: Progress) -> _Made:
-    done = _export(settings, submodule, profile, path)
+    done = _export(settings, submodule, profile, path, for_onnxruntime=True)
     return _Made(done.seconds, _graph_contents(done), (done.weights,))
 
 
@@ -220,8 +220,10 @@ def _ranges(settings: BuildSettings, submodule: str, profile: AnyProfile) -> Sha
     return {name: [inputs[name].shape for inputs in at] for name, spec in boundary.items() if FREE in spec.shape}
 
 
-def _export(settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path) -> OnnxExport:
-    return export_onnx(settings.checkpoint.load(DTYPES[settings.dtype]), submodule, profile, path)
+def _export(
+    settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, for_onnxruntime: bool = False
+) -> OnnxExport:
+    return export_onnx(settings.checkpoint.load(DTYPES[settings.dtype]), submodule, profile, path, for_onnxruntime)
 
 
 def _graph_contents(graph: OnnxExport) -> dict[str, Any]:

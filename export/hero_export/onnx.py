@@ -13,18 +13,16 @@ from pathlib import Path
 import onnx
 import onnxscript
 import torch
-from onnxscript import opset21 as op
 
+from hero_export import operator_forms
 from hero_export.trace import trace
 from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
-from hero_rt.errors import UsageError
 from hero_rt.models.boundary import submodule_boundary
 from hero_rt.models.hero import HeroModel
 from hero_rt.profile import AnyProfile
 
 OPSET = 21  # the first whose GroupNormalization states its FP32 statistics (stash_type)
 _INLINE_BELOW = 1024  # bytes: smaller tensors stay in the graph, where runtimes fold them
-_FP32, _FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,14 @@ class OnnxExport:
     operators: dict[str, int]
 
 
-def export_onnx(model: HeroModel, submodule: str, profile: AnyProfile, path: Path) -> OnnxExport:
+def export_onnx(
+    model: HeroModel, submodule: str, profile: AnyProfile, path: Path, for_onnxruntime: bool = False
+) -> OnnxExport:
     """Write `path` and, beside it, its weights in `<submodule>-<sha256>.data`; check the file with onnx.checker.
 
     The weights' name is their content, so that the profiles of one model share them. Inputs and outputs are named as
-    `submodule_io` says. Raises UsageError for a model that has no static graph (a synced flow encoder).
+    `submodule_io` says. for_onnxruntime: in the forms that runtime has kernels for (see operator_forms).
+    Raises UsageError for a model that has no static graph (a synced flow encoder).
     """
     started = time.perf_counter()
     inputs, outputs = submodule_boundary(submodule, model.config, profile, model.dtype)
@@ -60,13 +61,14 @@ def export_onnx(model: HeroModel, submodule: str, profile: AnyProfile, path: Pat
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            custom_translation_table=TRANSLATIONS | _TRANSLATIONS,
+            custom_translation_table=TRANSLATIONS | operator_forms.translations(for_onnxruntime),
             verbose=False,
         )
     assert program is not None
     graph_model = program.model
     onnxscript.optimizer.optimize_ir(graph_model, should_fold=_is_weight_transpose, inline=False)
     add_functions(graph_model)
+    operator_forms.add_function(graph_model)
     for node in graph_model.graph:
         node.metadata_props.clear()  # source paths and stack traces of the exporting machine
 
@@ -116,21 +118,3 @@ def _save(model: onnxscript.ir.Model, path: Path, submodule: str) -> Path:
         os.replace(data, weights)
         os.replace(graph, path)
     return weights
-
-
-def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """scaled_dot_product_attention with its softmax in FP32. query, key, value: [..., heads, tokens, d]."""
-    if attn_mask is not None or is_causal or enable_gqa:
-        raise UsageError("attention with a mask, causal or grouped: not in HERO's graphs, and not translated")
-    scale = scale if scale is not None else query.shape[-1] ** -0.5
-    # scaled before the product: q kᵀ itself can leave FP16's range
-    scores = op.MatMul(
-        op.Mul(query, op.CastLike(op.Constant(value_float=scale), query)),
-        op.Transpose(key, perm=[*range(len(key.shape) - 2), len(key.shape) - 1, len(key.shape) - 2]),
-    )
-    if query.dtype == _FP16:
-        return op.MatMul(op.Cast(op.Softmax(op.Cast(scores, to=_FP32), axis=-1), to=_FP16), value)
-    return op.MatMul(op.Softmax(scores, axis=-1), value)
-
-
-_TRANSLATIONS = {torch.ops.aten.scaled_dot_product_attention.default: _attention}

@@ -1,13 +1,18 @@
 """What an exported graph is: checked files, the design's names, one hero node an attention, FP32 where it matters."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import onnx
+import onnx.reference
+import onnxruntime as ort
 import pytest
 import torch
 
 from hero_export.onnx import export_onnx
+from hero_export.operator_forms import MultiHeadAttention
 from hero_rt.engines import read_manifest
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
@@ -66,8 +71,45 @@ def test_temporal_attention_is_one_hero_node_with_its_function_in_the_file(engin
         for node in nodes:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             assert attributes == {"num_heads": 2, "plugin_namespace": b"hero", "plugin_version": b"1"}
-        functions = [(f.domain, f.name) for f in model.functions]
-        assert functions == ([("hero", "TemporalAttentionIM3")] if nodes else [])
+        functions = [f.name for f in model.functions if f.domain == "hero"]
+        assert functions == (["TemporalAttentionIM3"] if nodes else [])
+
+
+def test_the_function_of_an_attention_is_softmax_of_scaled_products_times_values():
+    """Run by ONNX's own evaluator, which knows no kernel of that name; against float64."""
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((2, tokens, 24)).astype(np.float32) for tokens in (5, 9, 9))
+    evaluator = onnx.reference.ReferenceEvaluator(MultiHeadAttention.to_function_proto())
+    attributes = {"num_heads": 3, "scale": 0.25}
+    (got,) = evaluator.run(None, {"query": query, "key": key, "value": value}, attributes=attributes)
+    q, k, v = (x.astype(np.float64).reshape(2, -1, 3, 8).swapaxes(1, 2) for x in (query, key, value))
+    weights = np.exp(0.25 * q @ k.swapaxes(2, 3))
+    want = (weights / weights.sum(-1, keepdims=True)) @ v
+    np.testing.assert_allclose(got, want.swapaxes(1, 2).reshape(2, 5, 24), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vae_decoder", "unet_step"])
+def test_onnx_runtime_takes_its_own_attention_and_no_function_of_group_norm(engine_folder, tmp_path, name):
+    path = next(path for (submodule, _), path in graphs(engine_folder).items() if submodule == name)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    ort.InferenceSession(path, options)
+    ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx", load_external_data=False).graph.node)
+    graph = Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+    assert ran["MultiHeadAttention"] == graph["MultiHeadAttention"] > 0
+    assert ran["Softmax"] == HERO_NODES.get(name, 0)  # of the temporal attentions
+    assert ran["InstanceNormalization"] == graph["InstanceNormalization"] > 0
+    assert ran["ReduceMean"] == 0
+
+
+def test_the_graph_of_a_plan_has_standard_operators_and_heros_alone(tiny, tmp_path):
+    path = export_onnx(tiny, "flow_encoder", PROFILE, tmp_path / "flow_encoder.onnx").path
+    model = onnx.load(path, load_external_data=False)
+    assert {node.domain for node in model.graph.node} == {"", "hero"}
+    kinds = {node.op_type for node in model.graph.node}
+    assert {"Softmax", "GroupNormalization"} < kinds
+    assert "InstanceNormalization" not in kinds
 
 
 def test_nothing_of_the_exporting_machine_is_in_the_files(engine_folder):

@@ -1,0 +1,112 @@
+"""Operators whose ONNX form depends on who reads the graph: TensorRT, or ONNX Runtime.
+
+TensorRT finds an attention among its standard operators. ONNX Runtime does not: it writes every score matrix to memory
+and reads it back. It has a kernel that keeps them in cache, under a name of its own domain, and takes it even where the
+graph brings a function of that name along; so the node carries its definition, and what knows no such kernel runs the
+function. For GroupNormalization it has none: it computes the ten operators of its definition one by one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import onnxscript
+import torch
+from onnxscript import opset21 as op
+
+from hero_rt.errors import UsageError
+
+DOMAIN = "com.microsoft"
+_OPSET = onnxscript.values.Opset(DOMAIN, 1)
+_FP32, _FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+
+
+@onnxscript.script(_OPSET)
+def MultiHeadAttention(query, key, value, num_heads: int, scale: float):
+    """ONNX Runtime's operator of this name, as far as HERO needs it. query: [R, S, C]; key, value: [R, L, C]."""
+    heads = op.Reshape(op.Constant(value_int=num_heads), op.Constant(value_ints=[1]))
+    split = op.Concat(op.Constant(value_ints=[0, 0]), heads, op.Constant(value_ints=[-1]), axis=0)
+    q = op.Transpose(op.Reshape(query, split), perm=[0, 2, 1, 3])  # [R, H, S, d]
+    k = op.Transpose(op.Reshape(key, split), perm=[0, 2, 3, 1])
+    v = op.Transpose(op.Reshape(value, split), perm=[0, 2, 1, 3])
+    # scaled before the product: q kᵀ itself can leave FP16's range
+    scores = op.MatMul(op.Mul(q, op.CastLike(op.Constant(value_float=scale), q)), k)
+    out = op.MatMul(op.CastLike(op.Softmax(op.Cast(scores, to=1), axis=-1), v), v)
+    return op.Reshape(op.Transpose(out, perm=[0, 2, 1, 3]), op.Shape(query))
+
+
+def add_function(model: onnxscript.ir.Model) -> None:
+    """Give a model with fused attention the function that defines it; after the passes, which inline functions."""
+    if any(node.domain == DOMAIN for node in model.graph):
+        function = onnxscript.ir.serde.deserialize_function(MultiHeadAttention.to_function_proto())
+        function.opset_imports[""] = model.opset_imports[""]
+        model.functions[function.identifier()] = function
+        model.opset_imports[DOMAIN] = 1
+
+
+def translations(for_onnxruntime: bool) -> dict[Callable[..., Any], Callable[..., Any]]:
+    """For torch's exporter; GroupNormalization is its own choice."""
+    if not for_onnxruntime:
+        return {torch.ops.aten.scaled_dot_product_attention.default: _composed_attention}
+    return {
+        torch.ops.aten.scaled_dot_product_attention.default: _fused_attention,
+        torch.ops.aten.group_norm.default: _group_norm,
+    }
+
+
+def _composed_attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """Softmax in FP32. query, key, value: [..., heads, tokens, d]."""
+    _check(attn_mask, is_causal, enable_gqa)
+    scale = scale if scale is not None else query.shape[-1] ** -0.5
+    # scaled before the product: q kᵀ itself can leave FP16's range
+    scores = op.MatMul(
+        op.Mul(query, op.CastLike(op.Constant(value_float=scale), query)),
+        op.Transpose(key, perm=[*range(len(key.shape) - 2), len(key.shape) - 1, len(key.shape) - 2]),
+    )
+    if query.dtype == _FP16:
+        return op.MatMul(op.Cast(op.Softmax(op.Cast(scores, to=_FP32), axis=-1), to=_FP16), value)
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def _fused_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """query, key, value: [R, heads, tokens, d]. The transposes cancel with those that PyTorch asks for around it."""
+    _check(attn_mask, is_causal, enable_gqa)
+    heads, width = query.shape[1], query.shape[-1]
+    joined = op.Constant(value_ints=[0, 0, heads * width])
+    rows = [op.Reshape(op.Transpose(x, perm=[0, 2, 1, 3]), joined) for x in (query, key, value)]
+    scale = scale if scale is not None else width**-0.5
+    out = op.Reshape(_node(*rows, num_heads=heads, scale=scale), op.Constant(value_ints=[0, 0, heads, width]))
+    return op.Transpose(out, perm=[0, 2, 1, 3])
+
+
+def _check(attn_mask: object, is_causal: bool, enable_gqa: bool) -> None:
+    if attn_mask is not None or is_causal or enable_gqa:
+        raise UsageError("attention with a mask, causal or grouped: not in HERO's graphs, and not translated")
+
+
+def _group_norm(x, num_groups, weight, bias, eps=1e-5, cudnn_enabled=True):
+    """x: [N, C, *]. In FP32 each group as an instance; FP16 states FP32 statistics, which only the definition can."""
+    if x.dtype != _FP32:
+        return op.GroupNormalization(x, weight, bias, num_groups=num_groups, epsilon=eps)
+    ones, zeros = (op.Constant(value_floats=[value] * num_groups) for value in (1.0, 0.0))
+    groups = op.Reshape(x, op.Constant(value_ints=[0, num_groups, -1]))
+    normed = op.Reshape(op.InstanceNormalization(groups, ones, zeros, epsilon=eps), op.Shape(x))
+    per_channel = op.Constant(value_ints=[-1, *[1] * (len(x.shape) - 2)])
+    return op.Add(op.Mul(normed, op.Reshape(weight, per_channel)), op.Reshape(bias, per_channel))
+
+
+_SCHEMA = onnx.defs.OpSchema(
+    "MultiHeadAttention",
+    DOMAIN,
+    1,
+    inputs=[onnx.defs.OpSchema.FormalParameter(name, "T") for name in ("query", "key", "value")],
+    outputs=[onnx.defs.OpSchema.FormalParameter("output", "T")],
+    type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "activations")],
+    attributes=[
+        onnx.defs.OpSchema.Attribute("num_heads", onnx.defs.OpSchema.AttrType.INT, "heads"),
+        onnx.defs.OpSchema.Attribute("scale", onnx.defs.OpSchema.AttrType.FLOAT, "of the scores"),
+    ],
+)
+_node = onnxscript.values.Op(_OPSET, "MultiHeadAttention", _SCHEMA)
