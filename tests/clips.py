@@ -61,10 +61,12 @@ def numbered_frames(count: int, height: int, width: int) -> np.ndarray:
     return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).astype(np.uint8)
 
 
-def write_clip(path: Path, frames: np.ndarray, rate: Fraction = Fraction(25), **options: str) -> Path:
+def write_clip(
+    path: Path, frames: np.ndarray, rate: Fraction = Fraction(25), key_frames_every: int = 4, **options: str
+) -> Path:
     """H.264 with no B-frames, written by PyAV alone."""
     with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "4", "bf": "0", "g": "4"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "4", "bf": "0", "g": str(key_frames_every)})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv444p"
         for frame in frames:

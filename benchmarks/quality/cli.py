@@ -46,7 +46,7 @@ def quality(
 
 
 def ablations(
-    start: Annotated[Path, typer.Argument(help="The checkpoint that every variant starts from: VAE and image encoders trained.")],
+    start: Annotated[Path, typer.Argument(help="Where every variant starts: VAE and image encoders trained.")],
     videos: Held,
     train_on: Annotated[list[Path], typer.Option(help="A folder of training videos; repeatable.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs; run again to go on.")],

@@ -1,6 +1,7 @@
 """Windows of frames from folders of videos: the training data, in an order that a seed fixes."""
 
 import logging
+from collections import deque
 from fractions import Fraction
 from pathlib import Path
 
@@ -51,21 +52,26 @@ def read_window(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray
 
     Raises ValueError on fewer frames than that, av.error.FFmpegError where the file does not decode.
     """
+    window: deque[av.VideoFrame] = deque(maxlen=frames)
     with av.open(str(path)) as container:
         if not container.streams.video:
             raise ValueError("it has no video stream")
         stream = container.streams.video[0]
+        start = 0
         if stream.duration and stream.average_rate and stream.time_base:
-            total = float(stream.duration * stream.time_base * Fraction(stream.average_rate))
-            first = max(0.0, rng.random() * (total - frames))
-            start = stream.start_time or 0
-            container.seek(start + int(first / stream.average_rate / stream.time_base), stream=stream)
-        window: list[np.ndarray] = []
+            ticks = 1 / (stream.average_rate * stream.time_base)  # of a frame
+            total = round(stream.duration / ticks)
+            first = int(rng.random() * (total - frames + 1)) if total > frames else 0
+            start = (stream.start_time or 0) + int((first - Fraction(1, 2)) * ticks)
+            container.seek(max(0, start), stream=stream)  # to a key frame, which may be the first of all
         for frame in container.decode(stream):
-            window.append(frame.to_ndarray(format="rgb24"))
-            if len(window) == frames:
-                return np.stack(window)
-    raise ValueError(f"it has only {len(window)} frames from there on, {frames} are needed")
+            window.append(frame)
+            if len(window) == frames and (window[0].pts is None or window[0].pts >= start):
+                break
+        if len(window) < frames:
+            raise ValueError(f"it has only {len(window)} frames from there on, {frames} are needed")
+        # the last ones, where the container says more frames than it holds
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in window])
 
 
 def augment(window: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
