@@ -1,6 +1,8 @@
 """How both commands end: exit codes, and one line instead of a traceback."""
 
+import signal
 import sys
+from typing import NoReturn
 
 import click
 import typer
@@ -9,13 +11,15 @@ from rich.text import Text
 
 from hero_rt.errors import HeroError
 
-# 0 ok, 1 failure, 2 usage, 3 parity failure, 4 incompatible engine; 130 interrupted, as shells have it
-INTERRUPTED = 130
+# 0 ok, 1 failure, 2 usage, 3 parity failure, 4 incompatible engine; 130 and 143 for a signal, as shells have it
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def run_app(app: typer.Typer) -> None:
     """Run a Typer app; a HeroError becomes its one line on stderr and its exit code."""
     console = Console(stderr=True, soft_wrap=True)
+    # what stops a container or a job: as after Ctrl-C, nothing half-written stays and no build runs on
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except HeroError as error:
@@ -24,3 +28,9 @@ def run_app(app: typer.Typer) -> None:
     except (KeyboardInterrupt, click.Abort):
         console.print("interrupted")
         sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> NoReturn:
+    sys.exit(TERMINATED)

@@ -2,8 +2,10 @@
 
 import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -49,6 +51,24 @@ def test_outpaint_writes_a_video_and_a_contact_sheet(engine_folder, clip, tmp_pa
     assert frames.shape == (20, 64, 128, 3)
     assert np.abs(frames[:, :, 24:-24].astype(int) - read(clip)).mean() < 4
     assert Image.open(sheet).size[1] > 2 * 64
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_a_stopped_run_leaves_nothing_half_written(engine_folder, clip, tmp_path, number, code):
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = [clip, out / "out.mp4", "--engines", engine_folder, *PAD, "--steps", 1000]
+    command = [sys.executable, "-c", "from hero_rt.cli import main; main()", "outpaint", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [path.name.endswith(".part.mp4") for path in out.iterdir()] == [True]
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert list(out.iterdir()) == []
 
 
 def test_png_output_keeps_source_pixels_bit_exact_in_both_modes(engine_folder, clip, tmp_path):
