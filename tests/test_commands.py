@@ -58,7 +58,11 @@ def test_a_stopped_run_leaves_nothing_half_written(engine_folder, clip, tmp_path
     out = tmp_path / "out"
     out.mkdir()
     arguments = [clip, out / "out.mp4", "--engines", engine_folder, *PAD, "--steps", 1000]
-    command = [sys.executable, "-c", "from hero_rt.cli import main; main()", "outpaint", *map(str, arguments)]
+    # a shell's background jobs start with SIGINT ignored, and so would what they start
+    source = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import hero_rt.cli as c; c.main()"
+    )
+    command = [sys.executable, "-c", source, "outpaint", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(out.iterdir()) and process.poll() is None and time.monotonic() < deadline:
