@@ -67,8 +67,7 @@ def export_onnx(
     assert program is not None
     graph_model = program.model
     onnxscript.optimizer.optimize_ir(graph_model, should_fold=_is_weight_transpose, inline=False)
-    add_functions(graph_model)
-    operator_forms.add_function(graph_model)
+    add_functions(graph_model, operator_forms.MultiHeadAttention)
     for node in graph_model.graph:
         node.metadata_props.clear()  # source paths and stack traces of the exporting machine
 

@@ -35,15 +35,6 @@ def MultiHeadAttention(query, key, value, num_heads: int, scale: float):
     return op.Reshape(op.Transpose(out, perm=[0, 2, 1, 3]), op.Shape(query))
 
 
-def add_function(model: onnxscript.ir.Model) -> None:
-    """Give a model with fused attention the function that defines it; after the passes, which inline functions."""
-    if any(node.domain == DOMAIN for node in model.graph):
-        function = onnxscript.ir.serde.deserialize_function(MultiHeadAttention.to_function_proto())
-        function.opset_imports[""] = model.opset_imports[""]
-        model.functions[function.identifier()] = function
-        model.opset_imports[DOMAIN] = 1
-
-
 def translations(for_onnxruntime: bool) -> dict[Callable[..., Any], Callable[..., Any]]:
     """For torch's exporter; GroupNormalization is its own choice."""
     if not for_onnxruntime:

@@ -74,14 +74,15 @@ def function_digest() -> str:
     return hashlib.sha256(TemporalAttentionIM3.to_function_proto().SerializeToString(deterministic=True)).hexdigest()
 
 
-def add_functions(model: onnxscript.ir.Model) -> None:
-    """Give the model the function bodies of the `hero` nodes that it holds."""
-    if any(node.domain == DOMAIN for node in model.graph):
-        function = onnxscript.ir.serde.deserialize_function(TemporalAttentionIM3.to_function_proto())
-        # its operators mean the same in every opset from 20 on; the checker wants one version in the file
-        function.opset_imports[""] = model.opset_imports[""]
-        model.functions[function.identifier()] = function
-        model.opset_imports[DOMAIN] = 1
+def add_functions(model: onnxscript.ir.Model, *others: onnxscript.OnnxFunction) -> None:
+    """Give the model the function bodies of the `hero` nodes that it holds, and of those of `others`."""
+    for written in (TemporalAttentionIM3, *others):
+        function = onnxscript.ir.serde.deserialize_function(written.to_function_proto())
+        if any((node.domain, node.op_type) == (function.domain, function.name) for node in model.graph):
+            # its operators mean the same in every opset from 20 on; the checker wants one version in the file
+            function.opset_imports[""] = model.opset_imports[""]
+            model.functions[function.identifier()] = function
+            model.opset_imports[function.domain] = 1
 
 
 def _translate_blend(x, alpha, residual=None):
