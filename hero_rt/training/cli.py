@@ -136,6 +136,9 @@ def outpainter(
     decay_steps: Annotated[int, typer.Option(help="Steps at the end, over which the rate falls to zero.")] = 0,
     ema_decay: Annotated[float, typer.Option(help="Of the moving average that becomes the checkpoint.")] = 0.9999,
     semantic_dropout: Annotated[float, typer.Option(help="Share of windows without CLIP references.")] = 0.1,
+    noise_offset: Annotated[
+        float, typer.Option(help="Smooth noise on top, against colours that drift: its standard deviation.")
+    ] = 0.0,
     known_weight: Annotated[float, typer.Option(help="Weight of the loss where the frame is known.")] = 1.0,
     hold_at_zero: Annotated[
         list[str] | None, typer.Option(help="Ablation: parameters by shell pattern, kept zero; repeatable.")

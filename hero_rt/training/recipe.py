@@ -23,6 +23,7 @@ class Recipe(BaseModel):
     max_grad_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     semantic_dropout: float = Field(default=0.1, ge=0, le=1)  # of the CLIP references, for classifier-free guidance
+    noise_offset: float = Field(default=0.0, ge=0)  # standard deviation of the noise's smooth part
     known_weight: float = Field(default=1.0, ge=0, le=1)  # of the loss where the frame is known
     hold_at_zero: tuple[str, ...] = ()  # parameters by shell pattern ("refnet.*.im3_alpha"), for ablations
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"

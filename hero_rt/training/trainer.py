@@ -12,9 +12,11 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from hero_rt.errors import UsageError
+from hero_rt.models.config import LATENT_CHANNELS, VAE_SCALE
 from hero_rt.models.hero import HeroModel
 from hero_rt.sampling import make_scheduler
 from hero_rt.training.examples import TrainingExamples
+from hero_rt.training.noise import training_noise
 from hero_rt.training.objective import HeroObjective
 from hero_rt.training.recipe import Recipe
 from hero_rt.training.state import load_state, save_state
@@ -93,8 +95,9 @@ class _Draw:
         self.recipe, self.steps = recipe, model.config.scheduler["num_train_timesteps"]
 
     def __call__(self, num_frames: int, device: torch.device) -> tuple[Tensor, Tensor, bool]:
-        count, size = self.recipe.timesteps_per_window, self.recipe.size // 8
-        noise = torch.randn(count, num_frames, 4, size, size, generator=self.generator)
+        count, size = self.recipe.timesteps_per_window, self.recipe.size // VAE_SCALE
+        shape = (count, num_frames, LATENT_CHANNELS, size, size)
+        noise = training_noise(shape, self.recipe.noise_offset, self.generator)
         # stratified: every step sees early and late timesteps
         uniform = (torch.arange(count) + torch.rand(count, generator=self.generator)) / count
         timesteps = (uniform * self.steps).long().clamp(max=self.steps - 1)
