@@ -87,7 +87,7 @@ class AblationRun:
         outpainter = Outpainter(EagerEngines(model))
         outpainter.set_progress_bar_config(disable=True)
         size, seed = self.recipe.size, self.recipe.seed
-        results = evaluate(outpainter, list(self.videos), RATIOS, self.steps, size, seed, lambda _: None)
+        results = evaluate(outpainter, list(self.videos), RATIOS, self.steps, size, [seed], lambda _: None)
         own = [row for row in results["rows"] if row["method"] == MODEL]
         means = {name: round(sum(row[name] for row in own) / len(own), 4) for name in FIGURES}
         clips = evaluation_clips(list(self.videos), model.config.num_frames, size).values()

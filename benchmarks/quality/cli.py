@@ -19,7 +19,7 @@ def quality(
     ratio: Annotated[list[float] | None, typer.Option(help="Hidden fraction of the width; repeatable.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 10,
     size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = 128,
-    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Initial noises of every clip; figures are means over them.")] = 4,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write docs/quality.md here.")] = None,
 ) -> None:
@@ -34,7 +34,7 @@ def quality(
 
     outpainter = Outpainter.from_pretrained(checkpoint)
     outpainter.set_progress_bar_config(disable=True)
-    results = evaluate(outpainter, videos, ratio or [0.25, 0.5], steps, size, seed, console.print)
+    results = evaluate(outpainter, videos, ratio or [0.25, 0.5], steps, size, range(seeds), console.print)
     for verdict in verdicts(results["rows"]):
         console.print(f"{'met   ' if verdict.met else 'MISSED'} {verdict.target}: {verdict.seen}")
     if json is not None:

@@ -1,6 +1,6 @@
 """Outpaint each clip at each ratio, measure it beside the baselines, and say whether the targets are met."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,14 @@ def evaluate(
     ratios: list[float],
     steps: int,
     size: int,
-    seed: int,
+    seeds: Sequence[int],
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Every clip (each video's centre, and a pan over it a speed) at every ratio.
+    """Every clip (each video's centre, and a pan over it a speed) at every ratio, by the model from every seed.
 
+    One seed is a draw: what a clip gains or loses by another noise is as much as two trainings differ by.
     Returns {"settings": ..., "missing": metrics that could not be had, with the reason, "rows": [{clip, pan, ratio,
-    method, mse, psnr, ssim, ...}, ...]}, JSON-ready.
+    method, seed (None for a baseline), mse, psnr, ssim, ...}, ...]}, JSON-ready.
     """
     frames = outpainter.config.num_frames
     clips = evaluation_clips(videos, frames, size)
@@ -42,16 +43,23 @@ def evaluate(
         for ratio in ratios:
             canvas = evaluation_canvas(size, ratio)
             source = np.ascontiguousarray(canvas.source_of(truth))
-            results = {method: fill(source, canvas) for method, fill in BASELINES.items()}
-            generator = torch.Generator().manual_seed(seed)
             padding = (0, canvas.right, 0, canvas.left)
-            results[MODEL] = outpainter(source, pad=padding, num_inference_steps=steps, generator=generator).frames
-            for method, filled in results.items():
-                quality = measure(filled, truth, canvas).to_dict()
-                quality |= {metric: round(compute(filled, truth), 5) for metric, compute in metrics.items()}
-                rows.append({"clip": name, "pan": is_pan, "ratio": ratio, "method": method} | quality)
-            progress(f"{name} {ratio:g}: " + ", ".join(f"{row['method']} {row['psnr']:.1f} dB" for row in rows[-4:]))
-    settings = {"model": outpainter.config.name, "task": TASK, "steps": steps, "size": size, "seed": seed}
+            filled: list[tuple[str, int | None, np.ndarray]] = [
+                (method, None, fill(source, canvas)) for method, fill in BASELINES.items()
+            ]
+            for seed in seeds:
+                generator = torch.Generator().manual_seed(seed)
+                drawn = outpainter(source, pad=padding, num_inference_steps=steps, generator=generator).frames
+                filled.append((MODEL, seed, drawn))
+            found = []
+            for method, drawn_from, video in filled:
+                quality = measure(video, truth, canvas).to_dict()
+                quality |= {metric: round(compute(video, truth), 5) for metric, compute in metrics.items()}
+                key = {"clip": name, "pan": is_pan, "ratio": ratio, "method": method, "seed": drawn_from}
+                found.append(key | quality)
+            rows += found
+            progress(f"{name} {ratio:g}: " + ", ".join(f"{row['method']} {row['psnr']:.1f} dB" for row in found))
+    settings = {"model": outpainter.config.name, "task": TASK, "steps": steps, "size": size, "seeds": list(seeds)}
     return {"settings": settings | {"frames": frames}, "missing": missing, "rows": rows}
 
 

@@ -104,13 +104,21 @@ def test_crops_are_the_videos_own_pixels_or_refused():
         centre_crop(CARPHONE, 121, 128)
 
 
-def rows(hero: float = 15.0, energy: float = 1.0, adjacent: float = 0.8, pan_hero: float = 16.0) -> list[dict]:
+def rows(
+    hero: float = 15.0, energy: float = 1.0, adjacent: float = 0.8, pan_hero: float = 16.0, spread: float = 0.0
+) -> list[dict]:
+    """Two seeds, `spread` dB above and below."""
     made = []
     for clip, is_pan, psnr in (("a", False, hero), ("p", True, pan_hero)):
-        for method, value in (("edge", 14.0), ("telea", 15.0), ("HERO", psnr)):
+        for method, seed, value in (
+            ("edge", None, 14.0),
+            ("telea", None, 15.0),
+            ("HERO", 0, psnr + spread),
+            ("HERO", 1, psnr - spread),
+        ):
             figures = {"psnr": value, "mse": 1.0, "ssim": 0.5, "gradient_energy": energy}
             figures |= {"adjacent_ssim": adjacent, "adjacent_ssim_truth": 0.8}
-            made.append({"clip": clip, "pan": is_pan, "ratio": 0.25, "method": method} | figures)
+            made.append({"clip": clip, "pan": is_pan, "ratio": 0.25, "method": method, "seed": seed} | figures)
     return made
 
 
@@ -124,6 +132,8 @@ def rows(hero: float = 15.0, energy: float = 1.0, adjacent: float = 0.8, pan_her
         pytest.param({"energy": 0.4}, ["mean gradient"], id="blur"),
         pytest.param({"energy": 1.6}, ["mean gradient"], id="noise"),
         pytest.param({"adjacent": 0.9}, ["SSIM"], id="frozen"),
+        pytest.param({"spread": 2.5}, [], id="seeds-average"),
+        pytest.param({"spread": 3.5}, ["no clip"], id="worst-of-any-seed"),
     ],
 )
 def test_targets(changed, missed):
@@ -133,10 +143,11 @@ def test_targets(changed, missed):
 
 def test_page_holds_every_row_and_verdict():
     settings = {"model": "m", "steps": 10, "frames": 16, "size": 128}
-    results = {"settings": settings, "missing": {"fvd": "no weights"}, "rows": rows(hero=13.0)}
+    results = {"settings": settings, "missing": {"fvd": "no weights"}, "rows": rows(hero=13.0, spread=0.5)}
     page = quality_page(results, "python -m benchmarks quality road.mp4")
     assert page.count("\n| a |") + page.count("\n| p |") == 6
-    assert "| mean PSNR at most 1 dB below | -2.00 dB | no |" in page
+    assert "| mean PSNR at most 1 dB below | -2.00 dB | no | -1.50 dB | -2.50 dB |" in page
+    assert "| a | 0.25 | HERO | 13.00 |" in page
     assert "python -m benchmarks quality road.mp4" in page
     assert "- No FVD: no weights." in page
 
