@@ -85,11 +85,16 @@ $(TRAIN)/run-96.done: $(TRAIN)/start.done
 
 $(TRAIN)/run-128.done: $(TRAIN)/run-96.done
 	$(TINY) $(TRAIN)/run-96/model --out $(TRAIN)/run-128 --steps 750 --size 128 --learning-rate 7e-4 --warmup-steps 30 \
-		--decay-steps 700 --seed 1
+		--decay-steps 700 --seed 1 --noise-offset 0.2
 	@touch $@
 
-$(TRAIN)/textured.done: $(TRAIN)/run-128.done
-	$(BIN)/hero-train decoder $(TRAIN)/run-128/model $(VIDEOS) --out $(TRAIN)/textured
+$(TRAIN)/run-128-2.done: $(TRAIN)/run-128.done
+	$(TINY) $(TRAIN)/run-128/model --out $(TRAIN)/run-128-2 --steps 300 --size 128 --learning-rate 4e-4 --warmup-steps 20 \
+		--decay-steps 280 --seed 2 --noise-offset 0.3
+	@touch $@
+
+$(TRAIN)/textured.done: $(TRAIN)/run-128-2.done
+	$(BIN)/hero-train decoder $(TRAIN)/run-128-2/model $(VIDEOS) --decode-noise 0.04 --out $(TRAIN)/textured
 	@touch $@
 
 $(TRAIN)/hero-tiny.done: $(TRAIN)/textured.done

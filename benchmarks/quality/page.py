@@ -26,7 +26,7 @@ def quality_page(results: dict[str, Any], command: str) -> str:
         "",
         f"{settings['model']}, {settings['steps']} DDIM steps, {settings['frames']} frames at {settings['size']} x "
         f"{settings['size']}, the left and right sides hidden; every figure is of the hidden region alone.",
-        f"{MODEL}'s are means over {len(by_seed)} initial noises, beside each of them.",
+        f"{MODEL}'s are means over {len(by_seed)} initial noises; the targets are also named for each of these.",
         f"Made by `{command}`; do not edit.",
         "",
         "| target, against the best baseline of each clip | seen | met |"
