@@ -40,7 +40,7 @@ test-slow: $(STAMP)  ## Minutes: a real clip through six AOTInductor packages
 
 demo: $(STAMP)  ## Build hero-tiny engines, outpaint a real clip, write demo/out.mp4 and demo/contact-sheet.png
 	$(BIN)/hero-export build-engines hero-tiny --profile 256x144x16 --jobs 2 --out demo/engines
-	$(BIN)/hero-rt outpaint $(CLIP) demo/out.mp4 --engines demo/engines --pad 0,80,0,0 --max-frames 40 --steps 10 \
+	$(BIN)/hero-rt outpaint $(CLIP) demo/out.mp4 --engines demo/engines --pad 0,80,0,0 --max-frames 40 --steps 10 --eta 1 \
 		--contact-sheet demo/contact-sheet.png
 	@echo "look at demo/out.mp4 and demo/contact-sheet.png"
 

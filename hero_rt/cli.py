@@ -60,6 +60,10 @@ def outpaint(
         str | None,
         typer.Option(help="ddim, euler, dpm++, unipc, ... or a diffusers scheduler class; default: the checkpoint's."),
     ] = None,
+    eta: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Of ddim: 0 is deterministic, 1 draws new noise at each step as DDPM does."),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same video.")] = 0,
     mode: Annotated[
         str,
@@ -141,6 +145,7 @@ def outpaint(
                 "num_inference_steps": steps,
                 "guidance_scale": guidance_scale,
                 "sampler": sampler,
+                "eta": eta,
                 "generator": torch.Generator().manual_seed(seed),
                 "feather": feather,
                 "flow_method": flow,

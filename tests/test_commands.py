@@ -11,10 +11,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import hero_export.cli
 import hero_rt.cli
+from hero_rt.outpainter import Outpainter
 from tests.clips import BIG_BUCK_BUNNY, read, small_clip, write_clip
 
 
@@ -92,6 +94,19 @@ def test_checkpoint_runs_without_engines_and_a_seed_repeats(tiny, clip, tmp_path
     assert a == b
     assert a != c
     assert Image.open(tmp_path / "a" / "000000.png").size == (80, 128)
+
+
+def test_eta_is_the_outpainters(engine_folder, clip, tmp_path):
+    arguments = ("--engines", engine_folder, *PAD, "--steps", 2, "--max-frames", 16, "--seed", 5)
+    got = {}
+    for eta in (0, 1):
+        assert outpaint(clip, tmp_path / str(eta), *arguments, "--eta", eta) == 0
+        got[eta] = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / str(eta)).iterdir())])
+    outpainter = Outpainter.from_engines(engine_folder)
+    generator = torch.Generator().manual_seed(5)
+    drawn = outpainter(read(clip)[:16], pad=(0, 24, 0, 24), num_inference_steps=2, eta=1.0, generator=generator)
+    assert np.array_equal(got[1], drawn.frames)
+    assert not np.array_equal(got[1], got[0])
 
 
 @pytest.mark.parametrize(
