@@ -41,7 +41,8 @@ def quality(
         json.write_text(json_module.dumps(results, indent=1) + "\n")
     if page is not None:
         names = " ".join(shlex.quote(path.name) for path in videos)
-        command = f"python -m benchmarks quality {names} --checkpoint {checkpoint} --steps {steps} --page {page}"
+        settings = f"--checkpoint {checkpoint} --steps {steps} --seeds {seeds}"
+        command = f"python -m benchmarks quality {names} {settings} --page {page}"
         page.write_text(quality_page(results, command))
 
 

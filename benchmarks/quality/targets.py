@@ -1,7 +1,7 @@
 """What a checkpoint must reach, against the best baseline of each row; and whether it does."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from benchmarks.quality.run import MODEL
@@ -29,12 +29,12 @@ def verdicts(rows: list[Row]) -> list[Verdict]:
     """
     pans = [row["psnr"] - _best(rows, row) for row in _of(rows, MODEL) if row["pan"]]
     others = [row["psnr"] - _best(rows, row) for row in _of(rows, MODEL) if not row["pan"]]
-    energy = _mean(row["gradient_energy"] for row in _of(rows, MODEL))
-    flicker = _mean(row["adjacent_ssim"] - row["adjacent_ssim_truth"] for row in _of(rows, MODEL))
+    energy = fmean(row["gradient_energy"] for row in _of(rows, MODEL))
+    flicker = fmean(row["adjacent_ssim"] - row["adjacent_ssim_truth"] for row in _of(rows, MODEL))
     return [
-        Verdict(f"mean PSNR at most {MEAN_BELOW:g} dB below", f"{_mean(others):+.2f} dB", _mean(others) >= -MEAN_BELOW),
+        Verdict(f"mean PSNR at most {MEAN_BELOW:g} dB below", f"{fmean(others):+.2f} dB", fmean(others) >= -MEAN_BELOW),
         Verdict(f"no clip more than {ANY_BELOW:g} dB below", f"{min(others):+.2f} dB", min(others) >= -ANY_BELOW),
-        Verdict(f"pans at least {PAN_ABOVE:g} dB above", f"{_mean(pans):+.2f} dB", _mean(pans) >= PAN_ABOVE),
+        Verdict(f"pans at least {PAN_ABOVE:g} dB above", f"{fmean(pans):+.2f} dB", fmean(pans) >= PAN_ABOVE),
         Verdict(
             f"mean gradient energy {ENERGY[0]:g} to {ENERGY[1]:g} of the truth's",
             f"{energy:.2f}",
@@ -62,8 +62,3 @@ def _of(rows: list[Row], method: str) -> list[Row]:
 def _best(rows: list[Row], like: Row) -> float:
     same = [row for row in rows if (row["clip"], row["ratio"]) == (like["clip"], like["ratio"])]
     return max(row["psnr"] for row in same if row["method"] != MODEL)
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
