@@ -93,8 +93,13 @@ $(TRAIN)/run-128-2.done: $(TRAIN)/run-128.done
 		--decay-steps 280 --seed 2 --noise-offset 0.3
 	@touch $@
 
-$(TRAIN)/textured.done: $(TRAIN)/run-128-2.done
-	$(BIN)/hero-train decoder $(TRAIN)/run-128-2/model $(VIDEOS) --decode-noise 0.04 --out $(TRAIN)/textured
+$(TRAIN)/run-128-3.done: $(TRAIN)/run-128-2.done
+	$(TINY) $(TRAIN)/run-128-2/model --out $(TRAIN)/run-128-3 --steps 1000 --size 128 --learning-rate 4e-4 --warmup-steps 20 \
+		--decay-steps 960 --seed 3 --noise-offset 0.3
+	@touch $@
+
+$(TRAIN)/textured.done: $(TRAIN)/run-128-3.done
+	$(BIN)/hero-train decoder $(TRAIN)/run-128-3/model $(VIDEOS) --decode-noise 0.2 --out $(TRAIN)/textured
 	@touch $@
 
 $(TRAIN)/hero-tiny.done: $(TRAIN)/textured.done

@@ -9,13 +9,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hero_rt.models.hero import HeroModel
-from hero_rt.training.autoencoder import (
-    PatchDiscriminator,
-    autoencoder_loss,
-    decoder_loss,
-    discriminator_loss,
-    latent_scale,
-)
+from hero_rt.training.autoencoder import autoencoder_loss, latent_scale
+from hero_rt.training.decoder import PatchDiscriminator, decoder_loss, discriminator_loss, noisy
 from hero_rt.training.encoders import contrastive_loss, view_pairs
 from hero_rt.training.frame_bank import FrameBank
 from hero_rt.training.videos import VideoWindows
@@ -53,14 +48,13 @@ def train_decoder(model: HeroModel, bank: FrameBank, steps: int, batch: int, see
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         pixels = bank.crops(step, batch // 2, CROP, frames=2).to(model.device)
         with torch.no_grad():
-            posterior = vae.encode(pixels).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator).to(pixels)
-        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+            latents = noisy(vae.encode(pixels).latent_dist.mode(), vae.config.scaling_factor, generator)
+        decoded = vae.decode(latents).sample
         judging.zero_grad()
-        discriminator_loss(judge(pixels), judge(decoded.detach())).backward()
+        discriminator_loss(judge(pixels)[0], judge(decoded.detach())[0]).backward()
         judging.step()
         judge.requires_grad_(False)
-        value, terms = decoder_loss(decoded, pixels, judge(decoded))
+        value, terms = decoder_loss(decoded, pixels, judge(decoded), judge(pixels))
         judge.requires_grad_(True)
         return value, terms
 

@@ -1,0 +1,105 @@
+"""The small VAE's decoder, trained a second time: to draw a likely picture from the latents that a sampler makes.
+
+Its latents stay. Eight by eight pixels in four numbers leave texture undetermined, and the losses that compare pixels
+answer with a blur; and a sampler's latents are not an encoder's: they hold some noise, and a decoder that never saw
+any draws it as blotches.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from hero_rt.training.autoencoder import energy, gradients
+
+WEIGHTS = {
+    "coarse": 1.0,
+    "l1": 0.3,
+    "gradient": 0.2,
+    "energy": 0.5,
+    "contrast": 0.2,
+    "change": 0.1,
+    "features": 2.0,
+    "adversarial": 0.1,
+}
+SAMPLED_ENERGY = 1.3  # sampled latents are smoother than encoded ones: they decode to 0.77 of the energy
+LATENT_NOISE = 0.3  # standard deviation, of latents of variance 1; hero-tiny's sampler leaves 0.1 to 0.15
+
+Judgement = tuple[list[Tensor], list[Tensor]]  # logits, features
+
+
+class PatchDiscriminator(nn.Module):
+    """Real or decoded, a logit for each patch of 18 and of 30 px (PatchGAN, Isola et al. 2017, with spectral norm)."""
+
+    def __init__(self, channels: int = 32):
+        super().__init__()
+        sizes = ((3, 1, 4, 2), (1, 2, 4, 2), (2, 2, 3, 1), (2, 4, 4, 2))  # channels in, out; kernel, stride
+        widths = [(c_in if c_in == 3 else c_in * channels, c_out * channels, k, s) for c_in, c_out, k, s in sizes]
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(*width, padding=1)) for width in widths)
+        self.small, self.large = nn.Conv2d(2 * channels, 1, 1), nn.Conv2d(4 * channels, 1, 1)
+
+    def forward(self, frames: Tensor) -> Judgement:
+        """frames: [N, 3, H, W]. Returns the logits of both patch sizes, and every layer's features."""
+        features = [frames]
+        for layer in self.layers:
+            features.append(F.leaky_relu(layer(features[-1]), 0.2))
+        return [self.small(features[3]), self.large(features[4])], features[1:]
+
+
+def decoder_loss(
+    decoded: Tensor, frames: Tensor, judged: Judgement, wanted: Judgement
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum of all terms, and each. decoded, frames: [2·N, 3, H, W], successive frames in pairs.
+
+    judged, wanted: the discriminator's view of `decoded` and of `frames`.
+
+    L1 holds the picture, most of all the coarse one; how much texture there is, energy and contrast say, and what it
+    looks like, the discriminator: by its logits and by its features (feature matching, Wang et al. 2018).
+    """
+    fake, seen = judged
+    _, real = wanted
+    steps = zip(gradients(decoded), gradients(frames), strict=True)
+    layers = zip(seen, real, strict=True)
+    terms = {
+        "coarse": (F.avg_pool2d(decoded, 4) - F.avg_pool2d(frames, 4)).abs().mean(),
+        "l1": (decoded - frames).abs().mean(),
+        "gradient": torch.stack([(a - b).abs().mean() for a, b in steps]).sum(),
+        "energy": (energy(decoded) - energy(frames)).abs().mean(),
+        # where texture cannot be foreseen the energy's L1 settles for its median, and most of a frame is flat
+        "contrast": (_contrast(decoded) - _contrast(frames) - math.log(SAMPLED_ENERGY)).abs().mean(),
+        # texture that hangs in the air while the scene moves, or flickers where it does not
+        "change": (_change(decoded) - _change(frames)).abs().mean(),
+        "features": torch.stack([(a - b.detach()).abs().mean() for a, b in layers]).mean(),
+        "adversarial": -torch.stack([logits.mean() for logits in fake]).sum(),
+    }
+    loss = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    return loss, {name: float(value.detach()) for name, value in terms.items()}
+
+
+def discriminator_loss(real: list[Tensor], decoded: list[Tensor]) -> Tensor:
+    """Hinge loss of the logits, summed over the patch sizes."""
+    pairs = zip(real, decoded, strict=True)
+    return torch.stack([F.relu(1 - a).mean() + F.relu(1 + b).mean() for a, b in pairs]).sum()
+
+
+def noisy(latents: Tensor, scaling_factor: float, generator: torch.Generator) -> Tensor:
+    """latents: the VAE's own, [2·N, 4, h, w] in pairs, plus noise of a random deviation a pair.
+
+    Uniform up to `LATENT_NOISE` of the scaled latents': a decoder of one deviation alone blurs what has less.
+    """
+    deviation = LATENT_NOISE / scaling_factor * torch.rand(len(latents) // 2, 1, 1, 1, generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    return latents + (deviation.repeat_interleave(2, 0) * noise).to(latents)
+
+
+def _contrast(x: Tensor) -> Tensor:
+    """Logarithm of the mean squared gradient of the grey frame, [N]."""
+    return torch.stack([d.square().mean((1, 2, 3)) for d in gradients(x.mean(1, keepdim=True))]).sum(0).add(1e-5).log()
+
+
+def _change(x: Tensor) -> Tensor:
+    """Logarithm of the mean squared difference of the grey frames of each pair, [N]."""
+    first, second = x.mean(1).unflatten(0, (-1, 2)).unbind(1)
+    return (second - first).square().mean((1, 2)).add(1e-4).log()
