@@ -83,7 +83,7 @@ def test_training_a_decoder_restores_it_and_leaves_the_latents_alone(tmp_path):
         return latents, float((vae.decode(latents).sample - frames).abs().mean())
 
     latents, before = seen()
-    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), steps=40, batch=4, seed=0)
+    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), steps=100, batch=4, seed=0)
     after_latents, after = seen()
     assert torch.equal(after_latents, latents)
     assert after < 0.8 * before
