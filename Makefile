@@ -99,7 +99,7 @@ $(TRAIN)/run-128-3.done: $(TRAIN)/run-128-2.done
 	@touch $@
 
 $(TRAIN)/textured.done: $(TRAIN)/run-128-3.done
-	$(BIN)/hero-train decoder $(TRAIN)/run-128-3/model $(VIDEOS) --decode-noise 0.2 --out $(TRAIN)/textured
+	$(BIN)/hero-train decoder $(TRAIN)/run-128-3/model $(VIDEOS) --decode-noise 0.22 --out $(TRAIN)/textured
 	@touch $@
 
 $(TRAIN)/hero-tiny.done: $(TRAIN)/textured.done

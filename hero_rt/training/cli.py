@@ -92,7 +92,7 @@ def decoder(
     steps: Annotated[int, typer.Option(help="Of 6 pairs of crops of 64 px each.")] = 4000,
     decode_noise: Annotated[
         float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")
-    ] = 0.2,
+    ] = 0.22,
     pairs: Pairs = 3000,
     size: BankSize = 160,
     seed: Annotated[int, typer.Option()] = 0,
