@@ -35,10 +35,15 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, channels: int = 32):
         super().__init__()
-        sizes = ((3, 1, 4, 2), (1, 2, 4, 2), (2, 2, 3, 1), (2, 4, 4, 2))  # channels in, out; kernel, stride
-        widths = [(c_in if c_in == 3 else c_in * channels, c_out * channels, k, s) for c_in, c_out, k, s in sizes]
-        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(*width, padding=1)) for width in widths)
-        self.small, self.large = nn.Conv2d(2 * channels, 1, 1), nn.Conv2d(4 * channels, 1, 1)
+        wide, wider = 2 * channels, 4 * channels
+        convolutions = (
+            nn.Conv2d(3, channels, 4, 2, 1),
+            nn.Conv2d(channels, wide, 4, 2, 1),
+            nn.Conv2d(wide, wide, 3, 1, 1),
+            nn.Conv2d(wide, wider, 4, 2, 1),
+        )
+        self.layers = nn.ModuleList(spectral_norm(convolution) for convolution in convolutions)
+        self.small, self.large = nn.Conv2d(wide, 1, 1), nn.Conv2d(wider, 1, 1)
 
     def forward(self, frames: Tensor) -> Judgement:
         """frames: [N, 3, H, W]. Returns the logits of both patch sizes, and every layer's features."""
