@@ -105,9 +105,14 @@ def test_crops_are_the_videos_own_pixels_or_refused():
 
 
 def rows(
-    hero: float = 15.0, energy: float = 1.0, adjacent: float = 0.8, pan_hero: float = 16.0, spread: float = 0.0
+    hero: float = 15.0,
+    energy: float = 1.0,
+    pan_energy: float | None = None,
+    adjacent: float = 0.8,
+    pan_hero: float = 16.0,
+    spread: float = 0.0,
 ) -> list[dict]:
-    """Two seeds, `spread` dB above and below."""
+    """Two seeds, `spread` dB above and below; pans of the clips' energy where none of their own is said."""
     made = []
     for clip, is_pan, psnr in (("a", False, hero), ("p", True, pan_hero)):
         for method, seed, value in (
@@ -116,7 +121,8 @@ def rows(
             ("HERO", 0, psnr + spread),
             ("HERO", 1, psnr - spread),
         ):
-            figures = {"psnr": value, "mse": 1.0, "ssim": 0.5, "gradient_energy": energy}
+            texture = energy if pan_energy is None or not is_pan else pan_energy
+            figures = {"psnr": value, "mse": 1.0, "ssim": 0.5, "gradient_energy": texture}
             figures |= {"adjacent_ssim": adjacent, "adjacent_ssim_truth": 0.8}
             made.append({"clip": clip, "pan": is_pan, "ratio": 0.25, "method": method, "seed": seed} | figures)
     return made
@@ -129,8 +135,9 @@ def rows(
         pytest.param({"hero": 13.9}, ["mean PSNR"], id="mean"),
         pytest.param({"hero": 11.9}, ["mean PSNR", "no clip"], id="worst"),
         pytest.param({"pan_hero": 15.9}, ["pans"], id="pans"),
-        pytest.param({"energy": 0.4}, ["mean gradient"], id="blur"),
-        pytest.param({"energy": 1.6}, ["mean gradient"], id="noise"),
+        pytest.param({"energy": 0.4}, ["mean gradient", "mean gradient"], id="blur"),
+        pytest.param({"energy": 0.4, "pan_energy": 1.0}, ["mean gradient"], id="blur-beside-textured-pans"),
+        pytest.param({"energy": 1.6}, ["mean gradient", "mean gradient"], id="noise"),
         pytest.param({"adjacent": 0.9}, ["SSIM"], id="frozen"),
         pytest.param({"spread": 2.5}, [], id="seeds-average"),
         pytest.param({"spread": 3.5}, ["no clip"], id="worst-of-any-seed"),
