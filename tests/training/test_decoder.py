@@ -78,13 +78,16 @@ def test_training_a_decoder_restores_it_and_leaves_the_latents_alone(tmp_path):
     frames = torch.cat([torch.from_numpy(windows[i][0]) for i in range(4)]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     @torch.no_grad()
-    def seen() -> tuple[torch.Tensor, float]:
+    def seen() -> tuple[torch.Tensor, float, float]:
         latents = vae.encode(frames).latent_dist.mode()
-        return latents, float((vae.decode(latents).sample - frames).abs().mean())
+        decoded = vae.decode(latents).sample
+        loss, _ = decoder_loss(decoded, frames, judgement(0.0, 0.0), judgement(0.0, 0.0))
+        return latents, float(loss), float((decoded - frames).abs().mean())
 
-    latents, before = seen()
+    latents, loss_before, error_before = seen()
     train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), steps=100, batch=4, seed=0)
-    after_latents, after = seen()
+    after_latents, loss_after, error_after = seen()
     assert torch.equal(after_latents, latents)
-    assert after < 0.8 * before
+    assert loss_after < 0.8 * loss_before
+    assert error_after < 0.8 * error_before
     assert not any(p.requires_grad for p in vae.parameters())
