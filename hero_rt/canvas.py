@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hero_rt.errors import UsageError
 from hero_rt.models.config import VAE_SCALE
+from hero_rt.seam import close_seam
 
 TASKS = {"OPC": "all four sides", "OPV": "left and right", "OPH": "top and bottom"}
 ANCHORS = {  # share of the padding that goes to the left and to the top
@@ -155,17 +156,11 @@ class Canvas:
         if generated.shape != expected:
             raise UsageError(f"generated frames are {list(generated.shape)}, expected {list(expected)}")
         rows, columns = self._source
-        target = generated[:, :, : self.height, : self.width].float().cpu().clamp(-1, 1)
+        target = generated[:, :, : self.height, : self.width].float().clamp(-1, 1)  # on the device that made it
         if feather:
-            y, x = torch.arange(self.height), torch.arange(self.width)
-            near_y, near_x = y.clamp(rows.start, rows.stop - 1), x.clamp(columns.start, columns.stop - 1)
-            distance = torch.maximum((y - near_y).abs()[:, None], (x - near_x).abs()[None])
-            # half a cosine: 1 at the seam, 0 at feather + 1 px
-            weight = 0.5 + 0.5 * torch.cos(torch.pi * distance.clamp(max=feather + 1) / (feather + 1))
-            step = _local_mean(_signed(source) - target[:, :, rows, columns], radius=feather // 2)
-            carried = step[:, :, near_y - rows.start][:, :, :, near_x - columns.start]
-            target = (target + weight * carried).clamp(-1, 1)
-        out = ((target + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+            close_seam(target, source, rows, columns, feather)
+        grey_levels = target.add_(1).mul_(127.5).round_().to(torch.uint8)
+        out = grey_levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         out[:, rows, columns] = source
         return out
 
@@ -178,12 +173,3 @@ class Canvas:
 
 def _signed(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _local_mean(x: Tensor, radius: int) -> Tensor:
-    """Box mean of [F, C, h, w]. A single pixel's difference is mostly texture that the VAE lost; carried outward it
-    would draw a streak, while the mean holds just the shift in colour."""
-    for kernel in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        x = torch.nn.functional.avg_pool2d(x, kernel, 1, padding, count_include_pad=False)
-    return x

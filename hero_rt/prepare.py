@@ -73,7 +73,7 @@ def prepare_window(
     [P, H, W, 3], outpainted frames that replace the first P as wholly known (mask 0), or None.
     """
     inputs = window_inputs(canvas, source, flow, finished, engines.config.canvas_fill)
-    frames, mask, flow_and_mask = inputs.frames, inputs.mask, inputs.flow_mask
+    frames, mask, flow_and_mask = (x.to(engines.device) for x in (inputs.frames, inputs.mask, inputs.flow_mask))
     unet_step = engines.open("unet_step", profile)
     latents = run(engines, "vae_encoder", profile, frames=frames)["latents"]
     semantic = run(engines, "semantic", profile, pixel_values=clip_pixels(frames))
@@ -93,7 +93,7 @@ def prepare_window(
 def clip_pixels(frames: Tensor) -> Tensor:
     """Canvas frames [F, 3, H, W] in [-1, 1] as both CLIPs read them: the whole canvas, resized and normalised."""
     small = F.interpolate(frames, (IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True).clamp(-1, 1)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (small / 2 + 0.5 - mean) / std
 
 

@@ -148,6 +148,29 @@ def test_source_pixels_come_back_bit_exact_and_far_pixels_are_the_models(size, p
     np.testing.assert_array_equal(result[:, far], levels[:, : canvas.height, : canvas.width][:, far])
 
 
+@settings(max_examples=20, deadline=None)
+@given(size=sizes, padding=sides, feather=st.sampled_from([1, 5, 8]))
+def test_the_seam_is_what_its_definition_says_pixel_by_pixel(size, padding, feather):
+    """float64, one generated pixel at a time: the nearest source pixel's surroundings, and their mean difference."""
+    (width, height), (top, _, _, left) = size, padding
+    canvas = Canvas.from_padding(width, height, padding)
+    random = np.random.default_rng(3)
+    source = random.integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+    made = random.uniform(-1, 1, (canvas.model_height, canvas.model_width, 3))
+    inside = made[top : top + height, left : left + width]
+    difference = source[0] / 127.5 - 1 - inside.astype(np.float32)
+    result = canvas.composite(torch.from_numpy(made).permute(2, 0, 1)[None].float(), source, feather)[0]
+    for y, x in np.ndindex(canvas.height, canvas.width):
+        near_y, near_x = np.clip(y - top, 0, height - 1), np.clip(x - left, 0, width - 1)
+        distance = max(abs(y - top - near_y), abs(x - left - near_x))
+        if not 0 < distance <= feather:
+            continue
+        box = [slice(max(0, near - feather // 2), near + feather // 2 + 1) for near in (near_y, near_x)]
+        weight = 0.5 + 0.5 * np.cos(np.pi * distance / (feather + 1))
+        wanted = np.clip(made[y, x] + weight * difference[*box].mean((0, 1)), -1, 1)
+        assert np.abs(result[y, x] - (wanted + 1) * 127.5).max() <= 0.501  # rounding to grey levels
+
+
 def test_a_shift_in_colour_leaves_no_step_at_the_seam_and_fades_monotonically():
     canvas = Canvas.from_padding(32, 32, (0, 32, 0, 0))
     source = np.full((1, 32, 32, 3), 100, np.uint8)
