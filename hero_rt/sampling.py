@@ -35,8 +35,17 @@ def make_scheduler(config: dict[str, Any], sampler: str | None = None) -> Any:
     return cls.from_config({key: value for key, value in config.items() if key != "_class_name"})
 
 
+MAX_ETA = 1 - 1e-6  # at 1, DDIM's first step from pure noise takes the root of 0, or of what FP32 rounds below it
+
+
 def step_arguments(scheduler: Any, generator: torch.Generator | None, eta: float) -> dict[str, Any]:
-    """The keyword arguments of this scheduler's `step` beyond the three that all take."""
+    """The keyword arguments of this scheduler's `step` beyond the three that all take.
+
+    Raises UsageError for an eta outside [0, 1].
+    """
+    if not 0 <= eta <= 1:
+        raise UsageError(f"eta is {eta}; it lies between 0 (deterministic) and 1 (as much new noise as DDPM draws)")
+    eta = min(eta, MAX_ETA)
     accepted = inspect.signature(scheduler.step).parameters
     return {key: value for key, value in (("generator", generator), ("eta", eta)) if key in accepted}
 
