@@ -98,12 +98,16 @@ $(TRAIN)/run-128-3.done: $(TRAIN)/run-128-2.done
 		--decay-steps 960 --seed 3 --noise-offset 0.3
 	@touch $@
 
-$(TRAIN)/textured.done: $(TRAIN)/run-128-3.done
-	$(BIN)/hero-train decoder $(TRAIN)/run-128-3/model $(VIDEOS) --decode-noise 0.22 --out $(TRAIN)/textured
+$(TRAIN)/decoder.done: $(TRAIN)/run-128-3.done
+	$(BIN)/hero-train decoder $(TRAIN)/run-128-3/model $(VIDEOS) --decode-noise 0.22 --out $(TRAIN)/decoder
 	@touch $@
 
-$(TRAIN)/hero-tiny.done: $(TRAIN)/textured.done
-	$(BIN)/hero-train pack $(TRAIN)/textured --out $(TRAIN)/hero-tiny
+$(TRAIN)/texture.done: $(TRAIN)/decoder.done
+	$(BIN)/hero-train texture $(TRAIN)/decoder $(VIDEOS) --decode-noise 0.22 --out $(TRAIN)/texture
+	@touch $@
+
+$(TRAIN)/hero-tiny.done: $(TRAIN)/texture.done
+	$(BIN)/hero-train pack $(TRAIN)/texture --out $(TRAIN)/hero-tiny
 	@touch $@
 
 plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its tests

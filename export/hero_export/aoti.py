@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hero_export.trace import trace
 from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
 from hero_rt.profile import Profile
+
+ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+SHORT = 8  # keys
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ def compile_aoti(
     ):
         warnings.simplefilter("ignore")  # torch's own deprecations
         exported = trace(model, submodule, profile)
+        if model.device.type == "cpu":
+            exported = exported.run_decompositions({ATTENTION: short_attention})
         try:
             package = torch._inductor.aoti_compile_and_package(
                 exported,
@@ -60,3 +66,15 @@ def compile_aoti(
         str(node.target).removesuffix(".default") for node in exported.graph.nodes if node.op == "call_function"
     )
     return AotiExport(path, operators.total(), dict(operators.most_common()), time.perf_counter() - started)
+
+
+def short_attention(query: Tensor, key: Tensor, value: Tensor, *args: object, **kwargs: object) -> Tensor:
+    """Attention to a few keys, [R, heads, S, d], as two products and a softmax over rows; others stay one operator.
+
+    The CLIP tokens are four. PyTorch's CPU kernel is made for hundreds: at 256 queries it takes 0.57 ms for what this
+    does in 0.15.
+    """
+    if key.shape[-2] > SHORT or args or kwargs:
+        return NotImplemented
+    scores = key @ (query * query.shape[-1] ** -0.5).transpose(-1, -2)
+    return (value.transpose(-1, -2) @ scores.softmax(-2)).transpose(-1, -2)

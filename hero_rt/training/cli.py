@@ -111,6 +111,37 @@ def decoder(
     console.print(f"wrote {out}")
 
 
+@app.command()
+def texture(
+    checkpoint: Checkpoint,
+    videos: Videos,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
+    steps: Annotated[int, typer.Option(help="Of 3 pairs of crops of 64 px, encoded, and as many sampled.")] = 3000,
+    decode_noise: Annotated[
+        float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")
+    ] = 0.22,
+    windows: Annotated[int, typer.Option(help="Windows that are outpainted first, to cut sampled crops from.")] = 400,
+    window_size: Annotated[int, typer.Option(help="Pixels a side of these.")] = 128,
+    pairs: Pairs = 3000,
+    size: BankSize = 160,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Train the VAE's decoder a third time, alone, on what the checkpoint's own sampler makes: that is smoother."""
+    from dataclasses import replace
+
+    from hero_rt.models.hero import HeroModel
+    from hero_rt.training.frame_bank import FrameBank
+    from hero_rt.training.sampled_bank import SampledBank
+    from hero_rt.training.small_parts import train_texture
+
+    model = HeroModel.from_pretrained(checkpoint)
+    sampled = SampledBank(model, videos, windows, window_size, seed)
+    train_texture(model, FrameBank(videos, pairs, size, seed), sampled, steps, 12, seed)
+    model.config = replace(model.config, decode_noise=decode_noise)
+    model.save_pretrained(out)
+    console.print(f"wrote {out}")
+
+
 @app.command(
     epilog="""
 Examples:

@@ -75,7 +75,7 @@ def decoder_loss(
         # where texture cannot be foreseen the energy's L1 settles for its median, and most of a frame is flat
         "contrast": (_contrast(decoded) - _contrast(frames) - math.log(SAMPLED_ENERGY)).abs().mean(),
         # texture that hangs in the air while the scene moves, or flickers where it does not
-        "change": (_change(decoded) - _change(frames)).abs().mean(),
+        "change": (change(decoded) - change(frames)).abs().mean(),
         "features": torch.stack([(a - b.detach()).abs().mean() for a, b in layers]).mean(),
         "adversarial": -torch.stack([logits.mean() for logits in fake]).sum(),
     }
@@ -104,7 +104,7 @@ def _contrast(x: Tensor) -> Tensor:
     return torch.stack([d.square().mean((1, 2, 3)) for d in gradients(x.mean(1, keepdim=True))]).sum(0).add(1e-5).log()
 
 
-def _change(x: Tensor) -> Tensor:
+def change(x: Tensor) -> Tensor:
     """Logarithm of the mean squared difference of the grey frames of each pair, [N]."""
     first, second = x.mean(1).unflatten(0, (-1, 2)).unbind(1)
     return (second - first).square().mean((1, 2)).add(1e-4).log()

@@ -1,5 +1,6 @@
 """Training loops of the parts that a small checkpoint cannot take from elsewhere: its VAE and its image encoders."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,8 @@ from hero_rt.training.autoencoder import autoencoder_loss, latent_scale
 from hero_rt.training.decoder import PatchDiscriminator, decoder_loss, discriminator_loss, noisy
 from hero_rt.training.encoders import contrastive_loss, view_pairs
 from hero_rt.training.frame_bank import FrameBank
+from hero_rt.training.sampled_bank import SampledBank
+from hero_rt.training.texture import texture_loss
 from hero_rt.training.videos import VideoWindows
 
 CROP = 64  # px a side: 8 x 8 latent cells, of which the middle ones see all that reaches them
@@ -40,25 +43,43 @@ def train_decoder(model: HeroModel, bank: FrameBank, steps: int, batch: int, see
     vae = model["vae"].to(memory_format=torch.channels_last)
     decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train().requires_grad_(True)
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        judge = PatchDiscriminator().to(model.device)
-    judging = torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
+    judge, judging = _discriminator(model, seed)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         pixels = bank.crops(step, batch // 2, CROP, frames=2).to(model.device)
         with torch.no_grad():
             latents = noisy(vae.encode(pixels).latent_dist.mode(), vae.config.scaling_factor, generator)
         decoded = vae.decode(latents).sample
-        judging.zero_grad()
-        discriminator_loss(judge(pixels)[0], judge(decoded.detach())[0]).backward()
-        judging.step()
-        judge.requires_grad_(False)
-        value, terms = decoder_loss(decoded, pixels, judge(decoded), judge(pixels))
-        judge.requires_grad_(True)
-        return value, terms
+        _teach(judge, judging, pixels, decoded.detach())
+        return decoder_loss(decoded, pixels, judge(decoded), judge(pixels))
 
     _minimise(decoder, loss, steps, learning_rate=1e-3, desc="decoder")
+    decoder.eval().requires_grad_(False)
+
+
+def train_texture(model: HeroModel, bank: FrameBank, sampled: SampledBank, steps: int, batch: int, seed: int) -> None:
+    """Train the decoder of model["vae"] in place, half on encoded frames and half on what the sampler makes."""
+    vae = model["vae"].to(memory_format=torch.channels_last)
+    before = copy.deepcopy(vae)
+    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train().requires_grad_(True)
+    generator = torch.Generator().manual_seed(seed)
+    judge, judging = _discriminator(model, seed)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        pixels = bank.crops(step, batch // 4, CROP, frames=2).to(model.device)
+        hidden, latents = (x.to(model.device) for x in sampled.crops(step, batch // 4, CROP))
+        with torch.no_grad():
+            encoded = vae.encode(pixels).latent_dist.mode()
+            kept = before.decode(latents).sample
+        latents = noisy(torch.cat([encoded, latents]), vae.config.scaling_factor, generator)
+        decoded = vae.decode(latents).sample
+        _teach(judge, judging, torch.cat([pixels, hidden]), decoded.detach())
+        seen, drawn = decoded.chunk(2)
+        value, terms = decoder_loss(seen, pixels, judge(seen), judge(pixels))
+        more, others = texture_loss(drawn, kept, hidden, judge(drawn)[0])
+        return value + more, terms | others
+
+    _minimise(decoder, loss, steps, learning_rate=1e-3, desc="texture")
     decoder.eval().requires_grad_(False)
 
 
@@ -73,6 +94,22 @@ def train_image_encoders(model: HeroModel, windows: VideoWindows, steps: int, ba
 
     _minimise(encoders, loss, steps, learning_rate=1e-3, desc="image encoders")
     encoders.eval().requires_grad_(False)
+
+
+def _discriminator(model: HeroModel, seed: int) -> tuple[PatchDiscriminator, torch.optim.Optimizer]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        judge = PatchDiscriminator().to(model.device)
+    return judge, torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
+
+
+def _teach(judge: PatchDiscriminator, optimizer: torch.optim.Optimizer, real: Tensor, decoded: Tensor) -> None:
+    """One step of the discriminator, whose parameters take no gradient outside of it."""
+    judge.requires_grad_(True)
+    optimizer.zero_grad()
+    discriminator_loss(judge(real)[0], judge(decoded)[0]).backward()
+    optimizer.step()
+    judge.requires_grad_(False)
 
 
 def _minimise(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import hero_export.aoti
 import hero_export.build
 import hero_export.cli
 from hero_export.build import build_engines
@@ -44,6 +45,24 @@ def test_a_package_equals_eager(decoder_folder, tiny):
     want = EagerEngines(tiny).open("vae_decoder", PROFILE)(latents=latents)["frames"]
     assert (got - want).norm() / want.norm() < 1e-4
     assert list(read_manifest(decoder_folder).files) == ["vae_decoder.64x64x16.pt2"]
+
+
+def test_attention_to_a_few_keys_is_two_products_and_a_softmax():
+    """Against float64; and what has more keys stays one operator."""
+    generator = torch.Generator().manual_seed(0)
+    query, few, many = (torch.randn(3, 2, n, 16, generator=generator) for n in (64, 4, 32))
+
+    class Attention(torch.nn.Module):
+        def forward(self, query, few, many):
+            attend = torch.nn.functional.scaled_dot_product_attention
+            return attend(query, few, few), attend(query, many, many)
+
+    exported = torch.export.export(Attention(), (query, few, many))
+    exported = exported.run_decompositions({hero_export.aoti.ATTENTION: hero_export.aoti.short_attention})
+    assert [str(n.target) for n in exported.graph.nodes].count("aten.scaled_dot_product_attention.default") == 1
+    for got, keys in zip(exported.module()(query, few, many), (few, many), strict=True):
+        scores = query.double() @ keys.double().mT / 4
+        torch.testing.assert_close(got.double(), scores.softmax(-1) @ keys.double(), atol=1e-6, rtol=1e-5)
 
 
 def test_inspect_counts_the_packages_kernels(decoder_folder):

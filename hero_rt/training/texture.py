@@ -1,0 +1,40 @@
+"""The small VAE's decoder, trained a third time: to draw texture where the sampler's latents hold none.
+
+A small denoiser's samples are smooth: between neighbouring cells they change by a fifth to two thirds of what encoded
+frames do. A decoder that has seen encoded latents only draws what they say, a blur. What is hidden has no truth that
+a loss could compare pixel by pixel; how much texture frames have there, and what it looks like, it can.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hero_rt.training.autoencoder import gradients
+from hero_rt.training.decoder import change
+
+WEIGHTS = {"kept": 1.0, "texture": 0.3, "lively": 0.1, "adversarial": 0.1}
+GAIN = 2.2  # of the hidden frames' own: half of the training frames are photographs for a desktop, smoother than films
+
+
+def texture_loss(
+    drawn: Tensor, before: Tensor, hidden: Tensor, logits: list[Tensor]
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum of all terms, and each. All frames: [2·N, 3, H, W] in [-1, 1], successive ones in pairs.
+
+    drawn: the decoded samples; before: the same by the decoder as it was when this training began, which holds their
+    colours; hidden: the frames whose place they take; logits: the discriminator's, of `drawn`.
+    """
+    terms = {
+        "kept": (F.avg_pool2d(drawn, 4) - F.avg_pool2d(before, 4)).abs().mean(),
+        # of the whole batch: frame by frame, flat ones would ask for as much as all others
+        "texture": (squared_gradient(drawn) / (GAIN * squared_gradient(hidden))).log().abs(),
+        "lively": (change(drawn) - change(hidden)).abs().mean(),
+        "adversarial": -torch.stack([logit.mean() for logit in logits]).sum(),
+    }
+    loss = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    return loss, {f"sampled {name}": float(value.detach()) for name, value in terms.items()}
+
+
+def squared_gradient(frames: Tensor) -> Tensor:
+    """Mean over all of the squared gradient of the grey frames."""
+    return torch.stack([d.square().mean() for d in gradients(frames.mean(1, keepdim=True))]).sum()
