@@ -99,11 +99,11 @@ $(TRAIN)/run-128-3.done: $(TRAIN)/run-128-2.done
 	@touch $@
 
 $(TRAIN)/decoder.done: $(TRAIN)/run-128-3.done
-	$(BIN)/hero-train decoder $(TRAIN)/run-128-3/model $(VIDEOS) --decode-noise 0.22 --out $(TRAIN)/decoder
+	$(BIN)/hero-train decoder $(TRAIN)/run-128-3/model $(VIDEOS) --out $(TRAIN)/decoder
 	@touch $@
 
 $(TRAIN)/texture.done: $(TRAIN)/decoder.done
-	$(BIN)/hero-train texture $(TRAIN)/decoder $(VIDEOS) --decode-noise 0.22 --out $(TRAIN)/texture
+	$(BIN)/hero-train texture $(TRAIN)/decoder $(VIDEOS) --out $(TRAIN)/texture
 	@touch $@
 
 $(TRAIN)/hero-tiny.done: $(TRAIN)/texture.done

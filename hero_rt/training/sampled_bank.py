@@ -15,7 +15,6 @@ from hero_rt.outpainter import Outpainter
 from hero_rt.training.tasks import random_task
 from hero_rt.training.videos import VideoWindows
 
-CANDIDATES = 3  # crops, of which the one with most texture is taken: most of a frame is flat
 HIDDEN = 0.6  # of a crop's cells, at least
 
 
@@ -69,23 +68,10 @@ class SampledBank:
         rng = np.random.default_rng((self.seed, step, 4))
         frames, latents = [], []
         for _ in range(count):
-            found = [self._crop(places[rng.integers(len(places))], size, rng) for _ in range(CANDIDATES)]
-            crop, sampled = max(found, key=lambda pair: _texture(pair[0]))
-            frames.append(crop)
-            latents.append(sampled)
+            window, top, left = places[rng.integers(len(places))]
+            first = rng.integers(self.frames.shape[1] - 1)
+            y, x = top * VAE_SCALE, left * VAE_SCALE
+            frames.append(self.frames[window, first : first + 2, y : y + size, x : x + size])
+            latents.append(self.latents[window, first : first + 2, :, top : top + cells, left : left + cells])
         pixels = torch.from_numpy(np.concatenate(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
         return pixels.contiguous(memory_format=torch.channels_last), torch.cat(latents)
-
-    def _crop(self, place: list[int], size: int, rng: np.random.Generator) -> tuple[np.ndarray, Tensor]:
-        window, top, left = place
-        cells, first = size // VAE_SCALE, rng.integers(self.frames.shape[1] - 1)
-        y, x = top * VAE_SCALE, left * VAE_SCALE
-        return (
-            self.frames[window, first : first + 2, y : y + size, x : x + size],
-            self.latents[window, first : first + 2, :, top : top + cells, left : left + cells],
-        )
-
-
-def _texture(frames: np.ndarray) -> float:
-    grey = frames.astype(np.float32).mean(-1)
-    return float(np.square(np.diff(grey, axis=1)).mean() + np.square(np.diff(grey, axis=2)).mean())

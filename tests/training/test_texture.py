@@ -9,7 +9,7 @@ from hero_rt.models import HeroModel
 from hero_rt.training.frame_bank import FrameBank
 from hero_rt.training.sampled_bank import HIDDEN, SampledBank
 from hero_rt.training.small_parts import train_texture
-from hero_rt.training.texture import GAIN, texture_loss
+from hero_rt.training.texture import ENERGY_GAIN, SPREAD_GAIN, texture_loss
 from tests.clips import CARPHONE, read, write_clip
 
 
@@ -35,7 +35,8 @@ def test_too_little_texture_costs_its_logarithm_and_the_colours_that_were_stay()
     hidden = torch.rand(2, 3, 32, 32, generator=generator) - 0.5
     logits = [torch.full((2, 1, 8, 8), 3.0), torch.full((2, 1, 4, 4), 3.0)]
     _, terms = texture_loss(hidden / 2, hidden / 2 + 0.25, hidden, logits)
-    assert terms["sampled texture"] == pytest.approx(np.log(4 * GAIN), abs=1e-4)  # half of it squared, and the gain
+    assert terms["sampled energy"] == pytest.approx(np.log(4 * ENERGY_GAIN), abs=1e-4)  # a half, squared
+    assert terms["sampled spread"] == pytest.approx(np.log(2 * SPREAD_GAIN), abs=1e-3)
     assert terms["sampled lively"] == pytest.approx(np.log(4), abs=1e-2)
     assert terms["sampled kept"] == pytest.approx(0.25, abs=1e-6)
     assert terms["sampled adversarial"] == -6
@@ -44,9 +45,10 @@ def test_too_little_texture_costs_its_logarithm_and_the_colours_that_were_stay()
 def test_texture_is_asked_of_the_batch_and_not_of_each_frame():
     """One flat pair and one of noise, in either order: the mean is the same."""
     noise, flat = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.zeros(2, 3, 32, 32)
-    drawn, hidden = torch.cat([noise, flat]) * GAIN**0.5, torch.cat([flat, noise])
+    drawn, hidden = torch.cat([noise, flat]), torch.cat([flat, noise])
     _, terms = texture_loss(drawn, drawn, hidden, [torch.zeros(1)])
-    assert terms["sampled texture"] == pytest.approx(0, abs=1e-5)
+    assert terms["sampled energy"] == pytest.approx(np.log(ENERGY_GAIN), abs=1e-5)
+    assert terms["sampled spread"] == pytest.approx(np.log(SPREAD_GAIN), abs=1e-5)
 
 
 def test_a_crop_is_what_was_hidden_and_what_was_sampled_at_the_same_place(bank, model):
