@@ -276,7 +276,7 @@ class Outpainter:
                     f"vae_decoder {profile} returned values that are not finite: an FP16 overflow or broken weights; "
                     "run FP32 engines to tell which"
                 )
-            out[chunk] = canvas.composite(decoded.float().cpu(), source[chunk], settings.feather)
+            out[chunk] = canvas.composite(decoded, source[chunk], settings.feather)
         return out
 
 
