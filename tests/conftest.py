@@ -9,11 +9,14 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 
 from hero_rt.models import HeroModel
 from hero_rt.profile import Profile
 
 torch.set_num_threads(1)
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def test_a_transposed_feature_map_is_added_in_place(fused_blend):
     assert close(fused_blend(x, torch.tensor([0.3]), residual), want, torch.float32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 3), frames=st.integers(2, 32), tokens=st.integers(1, 40), channels=st.integers(1, 100),
     alpha=st.floats(-0.5, 1.5), dtype=st.sampled_from(list(TOLERANCE)), seed=st.integers(0, 99),

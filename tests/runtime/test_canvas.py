@@ -127,7 +127,7 @@ def test_finished_frames_are_known_everywhere_and_their_strip_repeats_the_edge()
     np.testing.assert_allclose(placed.permute(0, 2, 3, 1), expected, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=sizes, padding=sides, feather=st.sampled_from([0, 1, 8, 50]))
 def test_source_pixels_come_back_bit_exact_and_far_pixels_are_the_models(size, padding, feather):
     (width, height), (top, _, _, left) = size, padding
@@ -148,7 +148,7 @@ def test_source_pixels_come_back_bit_exact_and_far_pixels_are_the_models(size, p
     np.testing.assert_array_equal(result[:, far], levels[:, : canvas.height, : canvas.width][:, far])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(size=sizes, padding=sides, feather=st.sampled_from([1, 5, 8]))
 def test_the_seam_is_what_its_definition_says_pixel_by_pixel(size, padding, feather):
     """float64, one generated pixel at a time: the nearest source pixel's surroundings, and their mean difference."""
