@@ -116,11 +116,11 @@ def texture(
     checkpoint: Checkpoint,
     videos: Videos,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
-    steps: Annotated[int, typer.Option(help="Of 3 pairs of crops of 64 px, encoded, and as many sampled.")] = 4000,
+    steps: Annotated[int, typer.Option(help="Of 3 pairs of crops of 64 px, encoded, and as many sampled.")] = 3000,
     decode_noise: Annotated[
         float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")
-    ] = 0.32,
-    windows: Annotated[int, typer.Option(help="Windows that are outpainted first, to cut sampled crops from.")] = 300,
+    ] = 0.22,
+    windows: Annotated[int, typer.Option(help="Windows that are outpainted first, to cut sampled crops from.")] = 200,
     window_size: Annotated[int, typer.Option(help="Pixels a side of these.")] = 128,
     pairs: Pairs = 3000,
     size: BankSize = 160,

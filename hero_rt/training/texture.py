@@ -12,10 +12,10 @@ from torch import Tensor
 from hero_rt.training.autoencoder import energy, gradients
 from hero_rt.training.decoder import change
 
-WEIGHTS = {"kept": 1.0, "energy": 0.3, "spread": 0.4, "lively": 0.1, "adversarial": 0.1}
+WEIGHTS = {"kept": 1.0, "energy": 0.4, "spread": 0.5, "lively": 0.1, "adversarial": 0.1}
 # of the hidden frames' own. With 1 for both, the frames that it learns from get their texture; frames of other videos,
 # where the sampler is smoother still, get a third
-ENERGY_GAIN, SPREAD_GAIN = 4.5, 2.4
+ENERGY_GAIN, SPREAD_GAIN = 8.0, 3.2
 
 
 def texture_loss(
