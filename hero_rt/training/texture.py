@@ -1,8 +1,8 @@
 """The small VAE's decoder, trained a third time: to draw texture where the sampler's latents hold none.
 
-A small denoiser's samples are smooth: between neighbouring cells they change by a fifth to two thirds of what encoded
-frames do. A decoder that has seen encoded latents only draws what they say, a blur. What is hidden has no truth that
-a loss could compare pixel by pixel; how much texture frames have there, and what it looks like, it can.
+A small denoiser's samples are smooth: between neighbouring cells they change by a fifth to a half of what encoded
+frames do (mean square). A decoder that has seen encoded latents only draws what they say, a blur. What is hidden has
+no truth that a loss could compare pixel by pixel; how much texture frames have there, and what it looks like, it can.
 """
 
 import torch
