@@ -21,6 +21,7 @@ console = Console(stderr=True)
 Videos = Annotated[list[Path], typer.Option(help="A folder of videos; repeat it, each has an equal share.")]
 Checkpoint = Annotated[str, typer.Argument(help="Where the weights start: a folder or a Hub id.")]
 Pairs = Annotated[int, typer.Option(help="Pairs of successive frames kept in memory, to cut crops from.")]
+DecodeNoise = Annotated[float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")]
 BankSize = Annotated[int, typer.Option(help="Pixels a side of a kept frame.")]
 
 
@@ -90,9 +91,7 @@ def decoder(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     steps: Annotated[int, typer.Option(help="Of 6 pairs of crops of 64 px each.")] = 4000,
-    decode_noise: Annotated[
-        float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")
-    ] = 0.22,
+    decode_noise: DecodeNoise = 0.22,
     pairs: Pairs = 3000,
     size: BankSize = 160,
     seed: Annotated[int, typer.Option()] = 0,
@@ -117,9 +116,7 @@ def texture(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     steps: Annotated[int, typer.Option(help="Of 3 pairs of crops of 64 px, encoded, and as many sampled.")] = 3000,
-    decode_noise: Annotated[
-        float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")
-    ] = 0.22,
+    decode_noise: DecodeNoise = 0.22,
     windows: Annotated[int, typer.Option(help="Windows that are outpainted first, to cut sampled crops from.")] = 200,
     window_size: Annotated[int, typer.Option(help="Pixels a side of these.")] = 128,
     pairs: Pairs = 3000,

@@ -34,13 +34,14 @@ class FrameBank:
             crop = self.pairs[rng.integers(len(self.pairs)), :frames, top : top + size, left : left + size]
             crop = crop[:, :, ::-1] if rng.random() < 0.5 else crop
             found.append(crop[..., rng.permutation(3)] if index % 2 else crop)
-        return _to_tensor(np.concatenate(found))
+        return to_tensor(np.concatenate(found))
 
     def wholes(self, count: int) -> Tensor:
         """The first frames of `count` pairs, uncut: [count, 3, size, size] in [-1, 1]."""
-        return _to_tensor(self.pairs[:count, 0])
+        return to_tensor(self.pairs[:count, 0])
 
 
-def _to_tensor(frames: np.ndarray) -> Tensor:
+def to_tensor(frames: np.ndarray) -> Tensor:
+    """uint8 [N, H, W, 3] to [N, 3, H, W] in [-1, 1]."""
     tensor = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return tensor.contiguous(memory_format=torch.channels_last)  # a third of a step on a CPU

@@ -12,6 +12,7 @@ from hero_rt.errors import UsageError
 from hero_rt.models.config import VAE_SCALE
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
+from hero_rt.training.frame_bank import to_tensor
 from hero_rt.training.tasks import random_task
 from hero_rt.training.videos import VideoWindows
 
@@ -73,5 +74,4 @@ class SampledBank:
             y, x = top * VAE_SCALE, left * VAE_SCALE
             frames.append(self.frames[window, first : first + 2, y : y + size, x : x + size])
             latents.append(self.latents[window, first : first + 2, :, top : top + cells, left : left + cells])
-        pixels = torch.from_numpy(np.concatenate(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return pixels.contiguous(memory_format=torch.channels_last), torch.cat(latents)
+        return to_tensor(np.concatenate(frames)), torch.cat(latents)
