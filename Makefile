@@ -115,10 +115,6 @@ plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its te
 	$(BIN)/cmake --build build/plugin
 	$(BIN)/ctest --test-dir build/plugin --output-on-failure
 
-gpu-kernels: $(STAMP)  ## On a GPU: every kernel test on the device, then GB/s against a copy and the baselines
-	HERO_KERNELS_DEVICE=cuda $(BIN)/python -m pytest tests/kernels
-	$(BIN)/python -m benchmarks run kernels --device cuda --json build/gpu-kernels.json
-
 bench: $(STAMP)  ## Every benchmark suite on this CPU with hero-tiny, into build/bench.json (half an hour)
 	$(BIN)/python -m benchmarks run kernels unet-step end-to-end caching long-video cold-start --device cpu --json build/bench.json
 
@@ -128,14 +124,20 @@ bench-report: $(STAMP)  ## Make docs/performance.md and its plots from benchmark
 gpu-wheels: $(STAMP)  ## With a network: wheels for a GPU machine without one, in chunks of 30 MiB in build/wheels
 	$(BIN)/python -m benchmarks.wheels download build/wheels
 
-gpu-report:  ## On a GPU, no network needed: every suite in order of worth, BUDGET=540 seconds a call; again until done
-	PYTHONPATH=.:export:kernels:$$PYTHONPATH $(PYTHON) -m benchmarks.gpu_report --time-budget $(BUDGET)
+# GPU_PYTHON: a Python with this project's needs and a CUDA build of PyTorch; nothing is installed into it
+GPU_PYTHON ?= $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON))
+GPU_ENGINES ?= build/benchmarks
+ON_GPU = PYTHONPATH=.:export:kernels:$$PYTHONPATH $(GPU_PYTHON)
 
-# GPU_PYTHON: a Python with this project and a CUDA build of PyTorch; nothing is installed
-GPU_PYTHON ?= $(BIN)/python
-GPU_ENGINES ?= build/gpu-engines
+gpu-kernels:  ## On a GPU: the kernels' tests on the device, then GB/s against a copy and the baselines
+	HERO_KERNELS_DEVICE=cuda $(ON_GPU) -m pytest $(addprefix tests/kernels/test_,temporal_attention_im3.py im3_blend.py ops.py compiler_view.py)
+	$(ON_GPU) -m benchmarks run kernels --device cuda --json build/gpu-kernels.json
+
 gpu-engines:  ## On a GPU: hero-sd15's engines (AOTInductor; TensorRT where installed), each verified; kept for benchmarks
 	GPU_PYTHON=$(GPU_PYTHON) scripts/gpu-engines $(GPU_ENGINES)
+
+gpu-report:  ## On a GPU, no network needed: every suite in order of worth, BUDGET=540 seconds a call; again until done
+	$(ON_GPU) -m benchmarks.gpu_report --time-budget $(BUDGET)
 
 clean:  ## Remove what the other tasks made
 	rm -rf $(VENV) build demo

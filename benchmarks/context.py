@@ -2,21 +2,29 @@
 
 import copy
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from benchmarks.contenders import open_contender
+from benchmarks.contenders.built import BuiltEngines
 from benchmarks.schema import Ceilings, OperatorTime, Unavailable
 from benchmarks.settings import Settings
-from benchmarks.timing import Clock, HostClock, step_clock
+from benchmarks.timing import Clock, HostClock, kernel_clock, step_clock
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
+from hero_rt.profile import Profile
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -35,8 +43,13 @@ class Context:
 
     @property
     def step_clock(self) -> Clock:
-        """For single kernels and steps."""
+        """For single steps."""
         return step_clock(self.device, self.settings.clock)
+
+    @property
+    def kernel_clock(self) -> Clock:
+        """For single kernels."""
+        return kernel_clock(self.device, self.settings.clock)
 
     @property
     def host_clock(self) -> Clock:
@@ -54,9 +67,23 @@ class Context:
 
     @functools.cached_property
     def truth(self) -> EagerEngines:
-        """Random weights, zero-initialised layers and alphas drawn too, in twice the run's precision."""
+        """The checkpoint in twice the run's precision."""
         wider = {"fp16": torch.float32, "fp32": torch.float64}[self.settings.dtype]
-        return EagerEngines(HeroModel.random(self.settings.config, 0, wider, self.device))
+        return EagerEngines(HeroModel.from_pretrained(self._checkpoint, wider, self.device))
+
+    def folder(self, engines: EngineSet, profile: Profile) -> Path:
+        """What a process of its own opens: these engines' folder, or the eager models' weights as a checkpoint."""
+        return engines.complete(profile) if isinstance(engines, BuiltEngines) else self._checkpoint
+
+    @functools.cached_property
+    def _checkpoint(self) -> Path:
+        """FP32, random weights; zero-initialised layers and alphas are drawn too. Read in a tenth of the time that
+        drawing billions of numbers takes, and the same ones."""
+        digest = hashlib.sha256(repr(self.settings.config).encode()).hexdigest()[:12]
+        folder = self.settings.cache / f"{self.settings.preset}-checkpoint-{digest}"
+        if not (folder / "model_index.json").is_file():
+            HeroModel.random(self.settings.config).save_pretrained(folder)
+        return folder
 
     @property
     def truth_name(self) -> str:
@@ -64,15 +91,21 @@ class Context:
 
     def open(self, names: Sequence[str]) -> dict[str, EngineSet]:
         """Those that run here; the others go to `unavailable` with the reason."""
-        opened = {}
-        for name in names:
-            try:
-                opened[name] = open_contender(self.settings, name, self.model)
-            except HeroError as error:
-                self.skip(name, str(error))
-        return opened
+        opened = {name: self.attempt(name, partial(open_contender, self.settings, name, self.model)) for name in names}
+        return {name: engines for name, engines in opened.items() if engines is not None}
 
-    def skip(self, name: str, reason: str) -> None:
+    def attempt(self, name: str, work: Callable[[], T]) -> T | None:
+        """What `work` returns; None where it fails, which goes to `unavailable` with the reason.
+
+        A compiler, a driver or a library that gives up on one contender must not cost the others their figures.
+        """
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 - these raise what they like, and it is reported
+            reason = (str(error).strip().splitlines() or [""])[0]
+            if not isinstance(error, HeroError):
+                reason = f"{type(error).__name__}: {reason}"
         if all(known.name != name for known in self.unavailable):
             self.unavailable.append(Unavailable(name=name, reason=reason))
             self.say(f"{name}: not available here: {reason}")
+        return None

@@ -24,6 +24,7 @@ PACKAGES = (
     "transformers",
     "numpy",
 )
+COMMIT = "HERO_COMMIT"  # of a copy without its history, which cannot say it
 _CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,temperature.gpu,clocks_event_reasons.active"
 
 
@@ -32,7 +33,7 @@ def read_environment(device: torch.device) -> Environment:
     root = Path(__file__).parent
     environment = Environment(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=_git(root, "rev-parse", "HEAD"),
+        commit=_git(root, "rev-parse", "HEAD") or os.environ.get(COMMIT, ""),
         dirty=bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
         processor=_cpuinfo("model name") or platform.machine(),
         cores=os.cpu_count() or 1,
@@ -76,7 +77,9 @@ def _cpuinfo(field: str) -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """Empty where this is no checkout."""
+    """Empty where this is no checkout, or there is no git."""
+    if shutil.which("git") is None:
+        return ""
     done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 

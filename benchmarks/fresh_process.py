@@ -11,35 +11,35 @@ import torch
 
 from benchmarks.clip_run import Mode, outpaint_pan
 from benchmarks.contenders import open_contender
-from benchmarks.contenders.built import BuiltEngines
-from benchmarks.contenders.compiled import CompiledEngines
-from benchmarks.contenders.uncached import UncachedEngines
 from benchmarks.roofline import boundary_bytes
 from benchmarks.settings import Settings
 from benchmarks.timing import READINGS, synchronize
 from hero_rt.engines import open_engines
-from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import EngineSet
-from hero_rt.engines.manifest import DTYPES
+from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME, Manifest, read_manifest
 from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.hero import PARTS, HeroModel
 from hero_rt.profile import Profile
 
 FIRST_FRAMES = 64  # that a run hands back, to be compared
+WARM_WINDOWS = {"cpu": 1, "cuda": 2}
 
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One run. `folder`: open this engine folder as a user does; `warm`: run one window before the clock starts."""
+    """One run. `folder`: the engines', or the checkpoint that the PyTorch model is read from, opened as a user does.
+
+    warm: run windows before the clock starts, as many as engines need to have captured their graphs.
+    """
 
     settings: Settings
     contender: str
+    folder: Path
     profile: Profile
     num_frames: int
     steps: int
     mode: Mode
     warm: bool
-    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,15 @@ def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
     start = time.time() - started if job.settings.clock == "wall" else now()
     torch.set_num_threads(threads)
     device = torch.device(job.settings.device)
-    memory = _Memory(device)
     begun = now()
+    memory = _Memory(device)
     engines = _open(job)
     for submodule in SUBMODULES:
         engines.open(submodule, job.profile)
     synchronize(device)
     opened = now()
 
-    if job.warm:
+    for _ in range(WARM_WINDOWS[device.type] if job.warm else 0):
         list(outpaint_pan(engines, job.profile, job.profile.frames, job.steps, job.mode))
     clock = now()
     first, kept, count = 0.0, [], 0
@@ -108,17 +108,24 @@ def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
 
 
 def _open(job: ClipJob) -> EngineSet:
-    if job.folder is not None:
+    if (job.folder / MANIFEST_NAME).is_file():
         return open_engines(job.folder, job.settings.device)
-    model = HeroModel.random(job.settings.config, 0, DTYPES[job.settings.dtype], job.settings.device)
+    model = HeroModel.from_pretrained(job.folder, DTYPES[job.settings.dtype], job.settings.device)
     return open_contender(job.settings, job.contender, model)
 
 
 def _weights(engines: EngineSet, job: ClipJob) -> int:
-    """Of the model's parts, or of the engines' files."""
-    if isinstance(engines, EagerEngines | UncachedEngines | CompiledEngines):
-        return sum(p.nbytes for part in PARTS for p in engines.model[part].parameters())
-    return BuiltEngines(job.settings, job.contender).stored_bytes(job.profile)
+    """Of the engines' files, or of the model's parts."""
+    if (job.folder / MANIFEST_NAME).is_file():
+        return stored_bytes(read_manifest(job.folder), job.profile)
+    return sum(p.nbytes for part in PARTS for p in engines.model[part].parameters())  # type: ignore[attr-defined]
+
+
+def stored_bytes(manifest: Manifest, profile: Profile) -> int:
+    """Of the files that the six engines of one profile read, shared ones once."""
+    records = [manifest.find(submodule, profile) for submodule in SUBMODULES]
+    names = {name for record in records if record for name in (record.file, *record.weights)}
+    return sum(manifest.files[name].bytes for name in names)
 
 
 class _Memory:

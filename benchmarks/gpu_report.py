@@ -1,8 +1,8 @@
 """Everything a GPU machine should say, in order of worth, within a time budget: `make gpu-report`.
 
 A step is one `python -m benchmarks run` in a process of its own, so that one that runs out of time or memory costs no
-other; its JSON is written after each suite. A step whose file is there already is not run again: call it as often as
-it takes, and delete a file to measure anew.
+other; its JSON is written after each case. A step whose file holds a case is not run again, cut or not, so that no step
+can hold up the others: call it as often as it takes, and delete a file to measure anew.
 """
 
 import os
@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.report import write_report
+from benchmarks.schema import read_run
 from hero_rt.cli_errors import run_app
 from hero_rt.errors import HeroError, UsageError
 
@@ -38,23 +39,22 @@ class Step:
 
 _256, _512 = ("--size", "256x256"), ("--size", "512x512")
 _GUIDED, _50 = ("--guidance", "on"), ("--steps", "50")
+_AOTI, _COMPILE = ("--only", "aoti"), ("--only", "compile")
 STEPS = (
     Step("kernels", ("kernels", *_256, *_512)),
-    Step("unet-step-256", ("unet-step", *_256, *_GUIDED, "--only", "compile")),  # needs no engine built
-    Step("unet-step-256-aoti", ("unet-step", *_256, *_GUIDED, "--only", "aoti")),
-    Step("end-to-end-256", ("end-to-end", *_256, *_GUIDED, *_50, "--only", "aoti")),
+    Step("unet-step-256", ("unet-step", *_256, *_GUIDED, *_COMPILE)),  # needs no engine built
+    Step("unet-step-256-aoti", ("unet-step", *_256, *_GUIDED, *_COMPILE, *_AOTI)),
+    Step("end-to-end-256", ("end-to-end", *_256, *_GUIDED, *_50, *_AOTI)),
     Step("caching-256", ("caching", *_256, *_GUIDED)),
-    Step("unet-step-256-onnxruntime", ("unet-step", *_256, *_GUIDED, "--only", "onnxruntime")),
-    Step("end-to-end-256-all", ("end-to-end", *_256, "--only", "aoti", "--only", "onnxruntime")),
-    Step("cold-start-256", ("cold-start", *_256, *_GUIDED, "--only", "aoti")),
-    Step("long-video-256", ("long-video", *_256, "--only", "aoti")),
-    Step("unet-step-512", ("unet-step", *_512, *_GUIDED, "--only", "compile", "--only", "aoti")),
-    Step("end-to-end-512", ("end-to-end", *_512, *_GUIDED, *_50, "--only", "aoti")),
     Step("kernels-tune-256", ("kernels", *_256, *_GUIDED, "--tune")),
-    Step(
-        "unet-step-256-max-autotune",
-        ("unet-step", *_256, *_GUIDED, "--only", "compile-max-autotune", "--only", "aoti-max-autotune"),
-    ),
+    Step("unet-step-512", ("unet-step", *_512, *_GUIDED, *_COMPILE, *_AOTI)),
+    Step("end-to-end-512", ("end-to-end", *_512, *_GUIDED, *_50, *_AOTI)),
+    Step("unet-step-256-onnxruntime", ("unet-step", *_256, *_GUIDED, *_AOTI, "--only", "onnxruntime")),
+    Step("cold-start-256", ("cold-start", *_256, *_GUIDED, *_AOTI, "--repeats", "1")),
+    Step("long-video-256", ("long-video", *_256, *_AOTI, "--frames", "16", "--frames", "64")),
+    Step("end-to-end-256-all", ("end-to-end", *_256, *_AOTI, "--only", "onnxruntime")),
+    Step("unet-step-256-max-autotune", ("unet-step", *_256, *_GUIDED, *_AOTI, "--only", "compile-max-autotune")),
+    Step("unet-step-256-aoti-max-autotune", ("unet-step", *_256, *_GUIDED, *_AOTI, "--only", "aoti-max-autotune")),
 )
 
 
@@ -69,8 +69,11 @@ def report(
     started = time.monotonic()
     slug = gpu_slug(device)
     failures = run_steps(STEPS, out, slug, device, lambda: time_budget - (time.monotonic() - started))
-    waiting = [step.name for step in STEPS if not _file(out, step, slug).is_file()]
+    waiting = [step.name for step in STEPS if not _cases(_file(out, step, slug))]
     console.print(f"waiting for another call: {', '.join(waiting)}" if waiting else "every step has its file")
+    for path in (_file(out, step, slug) for step in STEPS):
+        if _cases(path) and not all(suite.finished for suite in read_run(path).suites):
+            console.print(f"{path} ends early, after {_cases(path)} cases; delete it to run its step again")
     write_report(out, docs)
     if failures:
         raise HeroError("; ".join(failures))
@@ -86,24 +89,30 @@ def gpu_slug(device: str) -> str:
 
 
 def run_steps(steps: Sequence[Step], out: Path, slug: str, device: str, seconds_left: Callable[[], float]) -> list[str]:
-    """Run the steps that have no file yet; returns a line for each that failed. A cut step keeps its whole suites."""
+    """Run the steps that have no case yet; returns a line for each that failed.
+
+    Those that ended without any come last: what does not fit a whole budget must not keep out what does.
+    """
     failures = []
-    for step in steps:
-        path = _file(out, step, slug)
-        left = seconds_left()
-        if path.is_file():
-            continue
+    waiting = [step for step in steps if not _cases(_file(out, step, slug))]
+    for step in sorted(waiting, key=lambda step: _file(out, step, slug).is_file()):
+        path, left = _file(out, step, slug), seconds_left()
         if left < LEAST:
             break
         console.print(f"{step.name}: {left:.0f} s left", markup=False)
         command = [sys.executable, "-m", "benchmarks", "run", *step.arguments, "--device", device, "--json", str(path)]
         code = _run(command, left)
         if code is None:
-            console.print(f"{step.name}: cut at the end of the budget", markup=False)
+            console.print(f"{step.name}: cut at the end of the budget, after {_cases(path)} cases", markup=False)
             break
         if code:
             failures.append(f"{step.name} ended with exit code {code}")
     return failures
+
+
+def _cases(path: Path) -> int:
+    """How many a step has measured."""
+    return sum(len(suite.cases) for suite in read_run(path).suites) if path.is_file() else 0
 
 
 def _run(command: Sequence[str], seconds: float) -> int | None:

@@ -12,6 +12,8 @@ from benchmarks.schema import Case, Ceilings, Measurement, Verification, Work
 from benchmarks.timing import Clock, interleave
 from hero_export.verify import relative_l2
 
+Attempt = Callable[[str, Callable[[], Verification]], Verification | None]
+
 
 @dataclass
 class Contender:
@@ -20,6 +22,9 @@ class Contender:
     call: Callable[[], Any]
     check: Callable[[Any], Verification]
     figures: Callable[[], dict[str, float]] = field(default=dict)
+
+    def verify(self) -> Verification:
+        return self.check(self.call())
 
 
 def measure(
@@ -32,20 +37,25 @@ def measure(
     repeats: int,
     work: Work | None = None,
     ceilings: Ceilings | None = None,
+    attempt: Attempt = lambda _, work: work(),
 ) -> Case:
-    """Check every contender, then time those that match, taking turns. The limit is the baseline's `work`."""
-    checks = {key: contender.check(contender.call()) for key, contender in contenders.items()}
+    """Check every contender, then time those that match, taking turns. The limit is the baseline's `work`.
+
+    attempt: runs a first call, under a name to report it by; a contender for which it returns None is left out.
+    """
+    seen = {key: attempt(f"{key} {name}", contender.verify) for key, contender in contenders.items()}
+    checks = {key: check for key, check in seen.items() if check is not None}
     matching = {key: contenders[key].call for key, check in checks.items() if check.passed}
     timings = interleave(matching, clock, warmup, repeats)
     limit = work.limit(ceilings) if work and ceilings else None
     base = timings.get(baseline)
     measurements = []
-    for key, contender in contenders.items():
-        timing = timings.get(key)
+    for key, check in checks.items():
+        contender, timing = contenders[key], timings.get(key)
         measurements.append(
             Measurement(
                 name=key,
-                verification=checks[key],
+                verification=check,
                 timing=timing,
                 ratio=base.median / timing.median if base and timing else None,
                 share_of_limit=limit / timing.median if limit and timing else None,

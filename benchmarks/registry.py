@@ -12,7 +12,7 @@ from hero_rt.errors import UsageError
 
 class SuiteModule(Protocol):
     def run(self, context: Context) -> Iterator[Case]:
-        """Yield each case when it is measured. What cannot run here goes to `context.skip`."""
+        """Yield each case when it is measured. What cannot run here goes to `context.unavailable`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Running suites: the environment and the ceilings first, a line a time, the file after each suite."""
+"""Running suites: the environment and the ceilings first, a line a time, the file after each case."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from hero_rt.errors import ParityError, UsageError
 
 
 def run_suites(suites: Sequence[Suite], settings: Settings, out: Path | None, say: Callable[[str], None]) -> Run:
-    """Run `suites` in order. `out` is written after each, so that a cut leaves the finished ones.
+    """Run `suites` in order. `out` is written after each case, so that a cut leaves the finished ones.
 
     Raises UsageError where the device is not here, and ParityError, at the end, where anything did not match.
     """
@@ -31,10 +31,13 @@ def run_suites(suites: Sequence[Suite], settings: Settings, out: Path | None, sa
         f"{ceilings.bytes_per_s / 1e9:.4g} GB/s copied"
     )
     run = Run(environment=environment, settings=settings.model_dump(mode="json"), ceilings=ceilings, suites=[])
+    finished: list[SuiteResult] = []
     for suite in suites:
-        run.suites.append(_run_suite(suite, settings, run, say))
-        if out is not None:
-            write_run(out, run)
+        for result in _results(suite, Context(settings, ceilings, say)):
+            run.suites = [*finished, result]
+            if out is not None:
+                write_run(out, run)
+        finished = run.suites
     if mismatches := [name for result in run.suites for name in result.mismatches]:
         raise ParityError(
             f"{mismatches[0]} differs from the reference and was not timed"
@@ -43,22 +46,29 @@ def run_suites(suites: Sequence[Suite], settings: Settings, out: Path | None, sa
     return run
 
 
-def _run_suite(suite: Suite, settings: Settings, run: Run, say: Callable[[str], None]) -> SuiteResult:
-    context = Context(settings, run.ceilings, say)
+def _results(suite: Suite, context: Context) -> Iterator[SuiteResult]:
+    """The suite's result as far as it has got: before the first case, after each, and at its end."""
     started = time.perf_counter()
     cases: list[Case] = []
+
+    def result(finished: bool) -> SuiteResult:
+        return SuiteResult(
+            suite=suite.name,
+            finished=finished,
+            seconds=round(time.perf_counter() - started, 1),
+            cases=cases,
+            unavailable=context.unavailable,
+            operators=context.operators,
+            clocks_after=read_clocks(context.device),
+        )
+
+    yield result(finished=False)
     for case in suite.load().run(context):
         cases.append(case)
         for line in lines(suite.name, case):
-            say(line)
-    return SuiteResult(
-        suite=suite.name,
-        seconds=round(time.perf_counter() - started, 1),
-        cases=cases,
-        unavailable=context.unavailable,
-        operators=context.operators,
-        clocks_after=read_clocks(torch.device(settings.device)),
-    )
+            context.say(line)
+        yield result(finished=False)
+    yield result(finished=True)
 
 
 def lines(suite: str, case: Case) -> list[str]:

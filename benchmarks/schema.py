@@ -129,7 +129,10 @@ class OperatorTime(_Strict):
 
 
 class SuiteResult(_Strict):
+    """`finished` is False where the run was cut, or failed, after these cases."""
+
     suite: str
+    finished: bool = True
     seconds: float
     cases: list[Case]
     unavailable: list[Unavailable] = []
@@ -151,7 +154,8 @@ class Run(_Strict):
     suites: list[SuiteResult]
 
     def find(self, suite: str) -> SuiteResult | None:
-        return next((s for s in self.suites if s.suite == suite), None)
+        """None also where the run was cut before the suite's first case."""
+        return next((s for s in self.suites if s.suite == suite and s.cases), None)
 
 
 def write_run(path: Path, run: Run) -> None:

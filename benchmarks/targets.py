@@ -31,14 +31,18 @@ class Target:
     look: Callable[[Run], Iterator[tuple[float, str]]]
 
     def seen(self, runs: Sequence[Run]) -> Seen | None:
-        """The latest value of a run on the right kind of machine; None where nobody measured it."""
-        found = None
-        for run in sorted(runs, key=lambda run: run.environment.date):
-            name = run.environment.gpu or "CPU"
-            if self.on in name:
-                for value, best in self.look(run):
-                    found = Seen(value, best, run)
-        return found
+        """The best of the runs on the right kind of machine; None where nobody measured it.
+
+        The best and not the latest: one file holds some contenders of a case, another the others.
+        """
+        found = [
+            Seen(value, best, run)
+            for run in runs
+            if self.on in (run.environment.gpu or "CPU")
+            for value, best in self.look(run)
+        ]
+        better = min if self.at_most else max
+        return better(found, key=lambda seen: seen.value, default=None)
 
     def met(self, value: float) -> bool:
         return value <= self.goal if self.at_most else value >= self.goal

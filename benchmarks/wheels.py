@@ -9,6 +9,7 @@ Nothing but the standard library: this runs before anything is installed. The ve
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ PACKAGES = (
     *("typer", "click", "rich", "markdown-it-py", "mdurl", "Pygments", "shellingham", "annotated-doc"),
     *("filelock", "fsspec", "packaging", "tqdm", "requests", "certifi", "idna", "urllib3", "charset-normalizer"),
     *("httpx2", "httpcore2", "h11", "anyio", "truststore", "importlib_metadata", "zipp", "matplotlib", "numpy"),
+    *("hypothesis", "sortedcontainers"),  # the kernels' tests
     "onnxruntime-gpu==1.31.1",  # trails the CPU package that constraints.txt pins
 )
 
@@ -113,7 +115,7 @@ def join(chunks: Path, out: Path) -> list[Path]:
 
 
 def install(chunks: Path, target: Path) -> list[str]:
-    """Install what this machine lacks into `target`; returns the wheels' names. What is there already stays in use."""
+    """Install into `target` what this machine lacks or has older; returns the wheels' names. What is newer is kept."""
     with tempfile.TemporaryDirectory() as scratch:
         wanted = [wheel for wheel in join(chunks, Path(scratch)) if not _installed(wheel)]
         if wanted:
@@ -136,11 +138,17 @@ def _sha256(path: Path) -> str:
 
 
 def _installed(wheel: Path) -> bool:
+    """Whether this machine has the wheel's release or a later one."""
+    name, release = wheel.name.split("-")[:2]
     try:
-        version(wheel.name.split("-")[0])
+        return _numbers(version(name)) >= _numbers(release)
     except PackageNotFoundError:
         return False
-    return True
+
+
+def _numbers(release: str) -> list[int]:
+    """1.31.1+cu130 as [1, 31, 1]."""
+    return [int(number) for number in re.findall(r"\d+", release.partition("+")[0])]
 
 
 def _normal(name: str) -> str:

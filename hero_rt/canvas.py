@@ -149,8 +149,7 @@ class Canvas:
         model left around the nearest source pixel is carried outward and faded out: no step in colour at the seam,
         and no source pixels smeared over it. Raises UsageError on other shapes or a negative feather.
         """
-        if feather < 0:
-            raise UsageError(f"feather is {feather} px; it must not be negative (0 is off)")
+        check_feather(feather)
         self._check(source, self.source_width, self.source_height, "source")
         expected = (len(source), 3, self.model_height, self.model_width)
         if generated.shape != expected:
@@ -169,6 +168,12 @@ class Canvas:
             raise UsageError(
                 f"{what} frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, {height}, {width}, 3]"
             )
+
+
+def check_feather(feather: int) -> None:
+    """Raises UsageError on a negative one."""
+    if feather < 0:
+        raise UsageError(f"feather is {feather} px; it must not be negative (0 is off)")
 
 
 def _signed(frames: np.ndarray) -> Tensor:

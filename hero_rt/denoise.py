@@ -21,7 +21,8 @@ class JointWindows:
         self.unet, self.constants, self.windows = unet, constants, windows
         self.guidance_scale = guidance_scale
         self.guided = unet.outputs["noise_pred"].shape[0] != unet.inputs["sample"].shape[0]
-        self.weights = fusion_weights(windows)
+        device = next(iter(constants[0].values())).device
+        self.weights = [weight.to(device) for weight in fusion_weights(windows)]
         if len(windows) == 1:
             unet.bind(constants[0])  # constants go in once, not once a step
 
@@ -43,10 +44,10 @@ def denoise(
     step_kwargs: Mapping[str, Any],
     on_step: StepCallback,
 ) -> Tensor:
-    """Noise to clean latents, [N, 4, h, w] FP32. `on_step` may replace the latents."""
+    """Noise to clean latents, [N, 4, h, w] FP32; `on_step` may replace them. The host never waits for the device."""
+    timesteps = scheduler.timesteps.to(sample.device, torch.float32)
     for i, t in enumerate(scheduler.timesteps):
-        timestep = t.reshape(1).to(sample.device, torch.float32)
-        noise = predict(scheduler.scale_model_input(sample, t), timestep)
+        noise = predict(scheduler.scale_model_input(sample, t), timesteps[i : i + 1])
         sample = scheduler.step(noise, t, sample, **step_kwargs).prev_sample
         sample = on_step(i, t, sample)
     return sample

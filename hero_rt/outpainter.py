@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hero_rt.canvas import Canvas
+from hero_rt.canvas import Canvas, check_feather
 from hero_rt.denoise import JointWindows, denoise
 from hero_rt.engines import EngineSet, open_engines
 from hero_rt.errors import EngineError, UsageError
@@ -21,7 +21,7 @@ from hero_rt.flow import FlowMethod, optical_flow
 from hero_rt.models.config import LATENT_CHANNELS, HeroConfig
 from hero_rt.prepare import PreparedWindow, prepare_window, run
 from hero_rt.profile import Profile
-from hero_rt.sampling import make_scheduler, step_arguments
+from hero_rt.sampling import make_scheduler, set_steps, step_arguments
 from hero_rt.texture import with_texture_noise
 from hero_rt.video import VideoSource, open_video
 from hero_rt.windows import joint_windows, pad_to_window, stream_windows
@@ -136,8 +136,12 @@ class Outpainter:
         flow_method: "dis", or "raft" where torchvision is installed.
         latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
         callback_on_step_end(outpainter, step, timestep, {"latents": ...}) may return a dict with new latents.
-        Raises UsageError, VideoError or EngineError.
+        Raises UsageError, before any work, VideoError or EngineError.
         """
+        if mode not in get_args(Mode):
+            raise UsageError(f"mode {mode!r} is not one of {', '.join(get_args(Mode))}")
+        if output_type not in get_args(OutputType):
+            raise UsageError(f"output_type {output_type!r} is not one of {', '.join(get_args(OutputType))}")
         with open_video(video) as source:
             canvas = choose_canvas(source.width, source.height, pad, size, anchor, task, ratio)
             settings = _Settings(
@@ -151,13 +155,12 @@ class Outpainter:
                 flow_method,
                 callback_on_step_end,
             )
+            self._check(settings)
             frames = np.stack(list(source.frames()))
             if mode == "auto":
                 mode = "joint" if len(frames) <= MAX_JOINT_FRAMES else "stream"
             if mode == "joint":
                 return OutpaintOutput(self._joint(frames, settings, latents, output_type), source.frame_rate, canvas)
-            if mode != "stream":
-                raise UsageError(f"mode {mode!r} is not one of auto, joint, stream")
             if latents is not None or output_type == "latent":
                 raise UsageError("stream mode has no latents of a whole clip; use mode='joint'")
             chunks = list(self._stream(iter(frames), settings))
@@ -199,12 +202,14 @@ class Outpainter:
                 flow_method,
                 callback_on_step_end,
             )
+            self._check(settings)
             yield from self._stream(source.frames(), settings)
 
     def _joint(self, frames: np.ndarray, settings: "_Settings", latents: Tensor | None, output_type: OutputType) -> Any:
         size = self.config.num_frames
         num_frames = len(frames)
         frames = pad_to_window(frames, size)
+        noise = self._initial_noise(len(frames), settings, latents)
         windows = joint_windows(len(frames), size, OVERLAP)
         flow = optical_flow(frames, settings.flow_method)
         prepared = [
@@ -215,7 +220,7 @@ class Outpainter:
         ]
         unet = self.engines.open("unet_step", self.profile(settings.canvas, settings.guidance_scale))
         predict = JointWindows(unet, prepared, windows, settings.guidance_scale)
-        clean = self._denoise(predict, len(frames), settings, latents)
+        clean = self._denoise(predict, noise, settings)
         if output_type == "latent":
             return clean[:num_frames]
         return _as_type(self._decode(clean, frames, flow, settings)[:num_frames], output_type)
@@ -229,7 +234,7 @@ class Outpainter:
             flow = optical_flow(window.frames, settings.flow_method)
             prepared = self.prepare(window.frames, settings.canvas, settings.guidance_scale, flow, finished)
             predict = JointWindows(unet, [prepared.constants], whole, settings.guidance_scale)
-            clean = self._denoise(predict, size, settings, None)
+            clean = self._denoise(predict, self._initial_noise(size, settings), settings)
             done = self._decode(clean, window.frames, flow, settings)
             if finished is not None:
                 done[: len(finished)] = finished
@@ -237,18 +242,28 @@ class Outpainter:
             finished = done[: window.carried + window.valid][-OVERLAP:]
             yield new
 
-    def _denoise(self, predict: JointWindows, num_frames: int, settings: "_Settings", latents: Tensor | None) -> Tensor:
+    def _check(self, settings: "_Settings") -> None:
+        """Refuse now what would otherwise fail when the work is half or wholly done."""
+        check_feather(settings.feather)
+        self._sampler(settings)
+
+    def _sampler(self, settings: "_Settings") -> tuple[Any, dict[str, Any]]:
+        """A scheduler with its timesteps, and the arguments of its steps."""
+        scheduler = make_scheduler(self.config.scheduler, settings.sampler)
+        set_steps(scheduler, settings.num_inference_steps)
+        return scheduler, step_arguments(scheduler, settings.generator, settings.eta)
+
+    def _initial_noise(self, num_frames: int, settings: "_Settings", latents: Tensor | None = None) -> Tensor:
         canvas = settings.canvas
         shape = (num_frames, LATENT_CHANNELS, canvas.model_height // 8, canvas.model_width // 8)
         if latents is None:
-            latents = randn_tensor(shape, generator=settings.generator, device=self.engines.device, dtype=torch.float32)
-        elif tuple(latents.shape) != shape:
+            return randn_tensor(shape, generator=settings.generator, device=self.engines.device, dtype=torch.float32)
+        if tuple(latents.shape) != shape:
             raise UsageError(f"latents have shape {list(latents.shape)}, this clip takes {list(shape)}")
-        if settings.num_inference_steps < 1:
-            raise UsageError(f"num_inference_steps is {settings.num_inference_steps}, it must be at least 1")
-        scheduler = make_scheduler(self.config.scheduler, settings.sampler)
-        scheduler.set_timesteps(settings.num_inference_steps, device=self.engines.device)
+        return latents.to(self.engines.device, torch.float32)
 
+    def _denoise(self, predict: JointWindows, noise: Tensor, settings: "_Settings") -> Tensor:
+        scheduler, extra = self._sampler(settings)
         with tqdm(total=len(scheduler.timesteps), **({"desc": "denoise"} | self._progress_bar)) as bar:
 
             def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
@@ -257,9 +272,7 @@ class Outpainter:
                     return latents
                 return settings.callback_on_step_end(self, step, timestep, {"latents": latents}).get("latents", latents)
 
-            sample = latents.to(self.engines.device, torch.float32) * scheduler.init_noise_sigma
-            extra = step_arguments(scheduler, settings.generator, settings.eta)
-            return denoise(predict, sample, scheduler, extra, on_step)
+            return denoise(predict, noise * scheduler.init_noise_sigma, scheduler, extra, on_step)
 
     def _decode(self, latents: Tensor, source: np.ndarray, flow: np.ndarray, settings: "_Settings") -> np.ndarray:
         """Latents [N, 4, h, w], N at least a window, to composited frames uint8 [N, H, W, 3]."""
@@ -321,6 +334,4 @@ def _as_type(frames: np.ndarray, output_type: OutputType) -> Any:
         return frames
     if output_type == "pil":
         return [Image.fromarray(frame) for frame in frames]
-    if output_type == "pt":
-        return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-    raise UsageError(f"output_type {output_type!r} is not one of np, pt, pil, latent")
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255

@@ -35,6 +35,16 @@ def make_scheduler(config: dict[str, Any], sampler: str | None = None) -> Any:
     return cls.from_config({key: value for key, value in config.items() if key != "_class_name"})
 
 
+def set_steps(scheduler: Any, num_inference_steps: int) -> None:
+    """Choose `scheduler.timesteps`. They stay on the host: schedulers look their tables up by them, and a timestep on
+    a GPU would make the host wait for the device several times a step. Raises UsageError.
+    """
+    most = scheduler.config.num_train_timesteps
+    if not 1 <= num_inference_steps <= most:
+        raise UsageError(f"num_inference_steps is {num_inference_steps}, it must be at least 1 and at most {most}")
+    scheduler.set_timesteps(num_inference_steps)
+
+
 MAX_ETA = 1 - 1e-6  # at 1, DDIM's first step from pure noise takes the root of 0, or of what FP32 rounds below it
 
 

@@ -52,6 +52,7 @@ class BuiltEngines:
         self.device = torch.device(settings.device)
         self._root = settings.cache / f"{settings.preset}-{settings.dtype}-{name}-{self.device.type}"
         self._folders: dict[tuple[int, int], EngineFolder] = {}
+        self._complete: dict[Profile, Path] = {}  # checking what is there reads all of it
 
     def open(self, submodule: str, profile: Profile) -> Engine:
         """Raises HeroError where it cannot be built or opened here."""
@@ -59,10 +60,13 @@ class BuiltEngines:
 
     def complete(self, profile: Profile) -> Path:
         """The folder of a profile's canvas, with every engine that the run asks for at that canvas."""
+        if profile in self._complete:
+            return self._complete[profile]
         folder = self._root / f"{profile.width}x{profile.height}x{profile.frames}"
         same = [p for p in self._run.profiles() if (p.width, p.height) == (profile.width, profile.height)]
         jobs = max(1, min(len(SUBMODULES), (os.cpu_count() or 1) // _CORES_A_BUILD))
         build_engines(self._build, folder, [*{profile, *same}], jobs=jobs)
+        self._complete |= dict.fromkeys([profile, *same], folder)
         return folder
 
     def path(self, submodule: str, profile: Profile) -> Path:
@@ -72,13 +76,6 @@ class BuiltEngines:
         if record is None:
             raise EngineError(f"{opened.folder} has no {submodule} engine for {profile}")
         return opened.folder / record.file
-
-    def stored_bytes(self, profile: Profile) -> int:
-        """Of the files that the six engines of one profile read, shared ones once."""
-        manifest = self._opened(profile).manifest
-        records = [manifest.find(submodule, profile) for submodule in SUBMODULES]
-        names = {name for record in records if record for name in (record.file, *record.weights)}
-        return sum(manifest.files[name].bytes for name in names)
 
     def close(self) -> None:
         for folder in self._folders.values():

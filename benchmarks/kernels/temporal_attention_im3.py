@@ -62,7 +62,7 @@ def levels(settings: Settings) -> list[Operands]:
 
 
 def run(context: Context) -> Iterator[Case]:
-    clock, repeats = context.step_clock, context.settings.repeats or REPEATS
+    clock, repeats = context.kernel_clock, context.settings.repeats or REPEATS
     on_gpu = context.device.type == "cuda"
     for operands in levels(context.settings):
         q, k, v, alpha = operands.make(context.device)
@@ -88,6 +88,7 @@ def run(context: Context) -> Iterator[Case]:
             repeats=repeats,
             work=operands.work,
             ceilings=context.ceilings,
+            attempt=context.attempt,
         )
         yield with_bandwidth(case)
         if context.settings.tune:
@@ -162,4 +163,5 @@ def tune(operands: Operands, context: Context, clock: Clock, repeats: int) -> Ca
         repeats=repeats,
         work=operands.work,
         ceilings=context.ceilings,
+        attempt=context.attempt,
     )

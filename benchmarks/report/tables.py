@@ -98,6 +98,9 @@ def suite_table(result: SuiteResult) -> Iterator[str]:
             cells += [_figure(key, m.figures[key]) if key in m.figures else "" for key in figures]
             yield f"| {' | '.join(cells)} |"
     yield ""
+    if not result.finished:
+        yield "The run was cut after these cases."
+        yield ""
     if result.unavailable:
         yield "Not available here:"
         yield ""

@@ -44,4 +44,5 @@ def run(context: Context) -> Iterator[Case]:
             repeats=settings.repeats or REPEATS,
             work=submodule_work(settings.preset, settings.dtype, "unet_step", profile),
             ceilings=context.ceilings,
+            attempt=context.attempt,
         )

@@ -8,13 +8,11 @@ import numpy as np
 
 from benchmarks.clip_run import outpaint_pan
 from benchmarks.contenders import BASELINE, contender_names
-from benchmarks.contenders.built import BuiltEngines
 from benchmarks.context import Context
 from benchmarks.fresh_process import ClipJob, ClipOutcome, run_in_fresh_process
 from benchmarks.measure import Contender, compare_frames, measure
 from benchmarks.schema import Case, Verification
 from hero_export.verify import THRESHOLDS
-from hero_rt.errors import HeroError
 
 STEPS = 4  # few: what is cold is paid once, steps are the other suites' subject
 REPEATS = 3
@@ -28,12 +26,10 @@ def run(context: Context) -> Iterator[Case]:
         want = next(outpaint_pan(context.truth, profile, profile.frames, STEPS, "stream"))
         contenders = {}
         for name, engines in sets.items():
-            try:
-                folder = engines.complete(profile) if isinstance(engines, BuiltEngines) else None
-            except HeroError as error:
-                context.skip(f"{name} {profile}", str(error))
+            folder = context.attempt(f"{name} {profile}", partial(context.folder, engines, profile))
+            if folder is None:
                 continue
-            job = ClipJob(settings, name, profile, profile.frames, STEPS, "stream", warm=False, folder=folder)
+            job = ClipJob(settings, name, folder, profile, profile.frames, STEPS, "stream", warm=False)
             runs: list[ClipOutcome] = []
             contenders[name] = Contender(_caller(job, runs), partial(_check, context, want), partial(_figures, runs))
         yield measure(
@@ -43,6 +39,7 @@ def run(context: Context) -> Iterator[Case]:
             clock=lambda call: call().cold,
             warmup=0,
             repeats=settings.repeats or REPEATS,
+            attempt=context.attempt,
         )
     for engines in sets.values():
         engines.close()

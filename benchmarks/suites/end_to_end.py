@@ -19,12 +19,12 @@ from benchmarks.schema import Case, Verification
 from benchmarks.timing import READINGS
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import EngineSet
-from hero_rt.errors import HeroError
 from hero_rt.models.boundary import SUBMODULES
 from hero_rt.profile import Profile
 from hero_rt.video import create_video, open_video
 
-WARMUP, REPEATS = 0, 3  # the run that is verified warms up
+# the run that is verified warms up; on a GPU one more, as engines capture their graph in their second
+WARMUP, REPEATS = {"cpu": 0, "cuda": 1}, 3
 MEMORY_STEPS = 2  # memory does not grow with the steps
 
 
@@ -33,7 +33,8 @@ def run(context: Context) -> Iterator[Case]:
     sets = context.open(contender_names(settings, compiled=False))
     for profile in settings.profiles():
         here = {name: engines for name, engines in sets.items() if opens(context, name, engines, profile)}
-        memory = {name: peak_memory(context, name, profile) for name in here}
+        memory = {name: peak_memory(context, name, engines, profile) for name, engines in here.items()}
+        here = {name: engines for name, engines in here.items() if memory[name] is not None}
         for steps in settings.steps:
             yield measure_clip(context, profile, steps, here, memory)
     for engines in sets.values():
@@ -42,19 +43,22 @@ def run(context: Context) -> Iterator[Case]:
 
 def opens(context: Context, name: str, engines: EngineSet, profile: Profile) -> bool:
     """Whether all six engines can be had here; why not is reported."""
-    try:
-        for submodule in SUBMODULES:
-            engines.open(submodule, profile)
-    except HeroError as error:
-        context.skip(f"{name} {profile}", str(error))
-        return False
-    return True
+    opened = context.attempt(
+        f"{name} {profile}", lambda: [engines.open(submodule, profile) for submodule in SUBMODULES]
+    )
+    return opened is not None
 
 
-def peak_memory(context: Context, name: str, profile: Profile) -> dict[str, float]:
-    """Of a run in a fresh process: weights, what crosses submodules' boundaries, and scratch, the rest of the peak."""
-    job = ClipJob(context.settings, name, profile, profile.frames, MEMORY_STEPS, "joint", warm=False)
-    seen = run_in_fresh_process(job)
+def peak_memory(context: Context, name: str, engines: EngineSet, profile: Profile) -> dict[str, float] | None:
+    """Of a run in a fresh process: weights, what crosses submodules' boundaries, and scratch, the rest of the peak.
+
+    None where it fails, which is reported.
+    """
+    folder = context.folder(engines, profile)
+    job = ClipJob(context.settings, name, folder, profile, profile.frames, MEMORY_STEPS, "joint", warm=False)
+    seen = context.attempt(f"{name} {profile}", partial(run_in_fresh_process, job))
+    if seen is None:
+        return None
     return {
         "peak_bytes": seen.peak_bytes,
         "weights_bytes": seen.weights_bytes,
@@ -64,13 +68,17 @@ def peak_memory(context: Context, name: str, profile: Profile) -> dict[str, floa
 
 
 def measure_clip(
-    context: Context, profile: Profile, steps: int, sets: dict[str, EngineSet], memory: dict[str, dict[str, float]]
+    context: Context,
+    profile: Profile,
+    steps: int,
+    sets: dict[str, EngineSet],
+    memory: dict[str, dict[str, float] | None],
 ) -> Case:
     settings = context.settings
     clip, canvas = pan_for(profile, profile.frames)
     source = clip.stack()
     want = run_clip(context.truth, source, canvas, profile, steps)
-    thresholds, now = THRESHOLDS[settings.dtype], READINGS[settings.clock]
+    thresholds, now, warmup = THRESHOLDS[settings.dtype], READINGS[settings.clock], WARMUP[context.device.type]
 
     def check(got: ClipRun) -> Verification:
         seen = compare(got.latents, want.latents, thresholds.latents, context.truth_name)
@@ -88,11 +96,11 @@ def measure_clip(
         return call
 
     def figures(name: str) -> dict[str, float]:
-        timed = runs[name][1:]  # the first was verified, not timed
+        timed = runs[name][1 + warmup :]  # the first was verified, not timed
         phases = {
             f"{phase}_s": median(getattr(run, phase) for run in timed) for phase in ("prepare", "denoise", "decode")
         }
-        return phases | memory[name] | video
+        return phases | (memory[name] or {}) | video
 
     video = video_io(want.frames, source, now)
     return measure(
@@ -100,10 +108,11 @@ def measure_clip(
         {name: Contender(caller(name), check, partial(figures, name)) for name in sets},
         baseline=BASELINE,
         clock=context.host_clock,
-        warmup=WARMUP,
+        warmup=warmup,
         repeats=settings.repeats or REPEATS,
         work=clip_work(settings.preset, settings.dtype, profile, steps),
         ceilings=context.ceilings,
+        attempt=context.attempt,
     )
 
 

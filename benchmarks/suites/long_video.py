@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -58,8 +59,8 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
     def check(got: ClipOutcome) -> Verification:
         return compare_frames(got.frames, want, THRESHOLDS[settings.dtype].psnr, context.truth_name)
 
-    def contender(name: str) -> Contender:
-        job = ClipJob(settings, name, profile, num_frames, STEPS, mode, warm=True)
+    def contender(name: str, folder: Path) -> Contender:
+        job = ClipJob(settings, name, folder, profile, num_frames, STEPS, mode, warm=True)
         run_once = functools.cache(lambda: run_in_fresh_process(job))
 
         def figures() -> dict[str, float]:
@@ -74,11 +75,12 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
 
     return measure(
         f"{settings.preset} {profile} {settings.dtype} {STEPS} steps {mode} {num_frames} frames",
-        {name: contender(name) for name in sets},
+        {name: contender(name, context.folder(engines, profile)) for name, engines in sets.items()},
         baseline=BASELINE,
         clock=lambda call: call().total,  # what the process measured, without its start
         warmup=0,
         repeats=1,
         work=clip_work(settings.preset, settings.dtype, profile, STEPS) * windows,
         ceilings=context.ceilings,
+        attempt=context.attempt,
     )

@@ -1,6 +1,7 @@
 """One denoising step on a prepared window: both baselines, torch.compile and every engine format."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,10 +14,9 @@ from benchmarks.context import Context
 from benchmarks.measure import Contender, compare, measure
 from benchmarks.operators import profile_onnx, profile_operators
 from benchmarks.roofline import submodule_work
-from benchmarks.schema import Case
+from benchmarks.schema import Case, OperatorTime
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import Engine, EngineSet
-from hero_rt.errors import HeroError
 from hero_rt.flow import optical_flow
 from hero_rt.prepare import prepare_window
 from hero_rt.profile import Profile
@@ -32,7 +32,7 @@ def run(context: Context) -> Iterator[Case]:
         step = PreparedStep(context, profile)
         contenders = {}
         for name, engines in sets.items():
-            call = step.call_of(name, engines)
+            call = context.attempt(f"{name} {profile}", partial(step.call_of, engines))
             if call is not None:
                 contenders[name] = Contender(call, step.check)
         case = measure(
@@ -44,18 +44,25 @@ def run(context: Context) -> Iterator[Case]:
             repeats=context.settings.repeats or REPEATS,
             work=submodule_work(context.settings.preset, context.settings.dtype, "unet_step", profile),
             ceilings=context.ceilings,
+            attempt=context.attempt,
         )
-        yield case
         for measurement in case.measurements:
             if measurement.timing is not None:
                 key = f"{measurement.name} {profile}"
                 engines = sets[measurement.name]
                 if isinstance(engines, BuiltEngines) and engines.format == "onnxruntime" and not on_gpu:
-                    context.operators[key] = profile_onnx(engines.path("unet_step", profile))
+                    seen = context.attempt(f"profile of {key}", partial(_profile_graph, engines, profile))
                 else:
-                    context.operators[key] = profile_operators(contenders[measurement.name].call, context.device)
+                    call = contenders[measurement.name].call
+                    seen = context.attempt(f"profile of {key}", partial(profile_operators, call, context.device))
+                context.operators[key] = seen or []
+        yield case
     for engines in sets.values():
         engines.close()
+
+
+def _profile_graph(engines: BuiltEngines, profile: Profile) -> list[OperatorTime]:
+    return profile_onnx(engines.path("unet_step", profile))
 
 
 class PreparedStep:
@@ -92,13 +99,8 @@ class PreparedStep:
         engine.bind({name: self._available[name].to(spec.dtype) for name, spec in constants.items()})
         return lambda: engine(**self._given)["noise_pred"]
 
-    def call_of(self, name: str, engines: EngineSet) -> Callable[[], Tensor] | None:
-        """None where the engine cannot be opened here, which is reported."""
-        try:
-            return self.bind(engines.open("unet_step", self.profile))
-        except HeroError as error:
-            self.context.skip(f"{name} {self.profile}", str(error))
-            return None
+    def call_of(self, engines: EngineSet) -> Callable[[], Tensor]:
+        return self.bind(engines.open("unet_step", self.profile))
 
     def check(self, got: Tensor):
         limit = THRESHOLDS[self.context.settings.dtype].per_output

@@ -196,6 +196,10 @@ def verify(
     eager: Annotated[
         str | None, typer.Option(help="Judge the PyTorch model in fp32 or fp16 in place of the engines.")
     ] = None,
+    reference_device: Annotated[
+        str | None,
+        typer.Option(help="Where the FP32 model runs; default: the engines' device (cpu where its memory is short)."),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write every figure to this file.")] = None,
 ) -> None:
     """Compare every engine with the FP32 model it was built from, on a clip; exit code 3 where one differs too much."""
@@ -205,7 +209,7 @@ def verify(
     if eager is not None:
         _dtype(eager)
     with console.status(f"verify {folder}"):
-        report = run(folder, clip, device, eager)
+        report = run(folder, clip, device, eager, reference_device)
     limits = THRESHOLDS[report.judged_as]
     table = Table(
         "engine", "worst output", "relative L2", "max abs", "cosine", "", title=f"{folder} against FP32 eager"

@@ -17,7 +17,7 @@ from hero_rt.engines import Engine, EngineSet, read_manifest
 from hero_rt.engines.eager import EagerEngine, EagerEngines
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES, Manifest, write_manifest
-from hero_rt.errors import UsageError
+from hero_rt.errors import HeroError, UsageError
 from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
@@ -86,18 +86,24 @@ class ParityReport(BaseModel):
         return all(row.passed for row in rows)
 
 
-def verify(folder: Path, clip: Path | None = None, device: str | None = None, eager: str | None = None) -> ParityReport:
+def verify(
+    folder: Path,
+    clip: Path | None = None,
+    device: str | None = None,
+    eager: str | None = None,
+    reference_device: str | None = None,
+) -> ParityReport:
     """Compare every engine of `folder` with the eager FP32 model of the checkpoint that it was built from.
 
     Submodules are compared on the intermediates of `clip` (a synthetic pan where None), each on the reference's own
     inputs, so that one engine's error is not charged to the next; then whole runs are. The worst output of each engine
     is recorded in the manifest. eager: "fp32" or "fp16", to judge the PyTorch model in that dtype (on the CPU where no
-    device is named) in place of the engines: what FP16 itself loses. Raises EngineError or UsageError; a parity failure
-    is in the report, not an exception.
+    device is named) in place of the engines: what FP16 itself loses. reference_device: where the FP32 model runs, the
+    engines' own where None. Raises EngineError, UsageError, or HeroError where memory is short; a parity failure is
+    in the report, not an exception.
     """
     manifest = read_manifest(folder)
     checkpoint = Checkpoint.from_arguments(manifest.checkpoint)
-    model = checkpoint.load()
     engines: EngineSet
     judged_as: str = manifest.dtype
     if eager is None:
@@ -106,6 +112,8 @@ def verify(folder: Path, clip: Path | None = None, device: str | None = None, ea
         engines = EagerEngines(checkpoint.load(DTYPES[eager], device or "cpu"))
         judged_as = "fp32" if eager == "fp32" else "eager fp16"
     limits = THRESHOLDS[judged_as]
+    model = checkpoint.load(device=reference_device or str(engines.device))
+    torch.backends.cudnn.allow_tf32 = False  # an FP32 truth is FP32
     outputs: dict[tuple[str, str], list[OutputParity]] = {}
     clips = []
     try:
@@ -130,6 +138,11 @@ def verify(folder: Path, clip: Path | None = None, device: str | None = None, ea
                     passed=latents_error <= limits.latents and psnr >= limits.psnr,
                 )
             )
+    except torch.OutOfMemoryError as error:
+        raise HeroError(
+            f"the FP32 model does not fit beside the engines in the memory of {model.device}; "
+            "run it on the CPU: --reference-device cpu"
+        ) from error
     finally:
         engines.close()
     if eager is None:
@@ -166,8 +179,8 @@ def _compare_submodule(
     engine = engines.open(submodule, profile)
     got = engine(**{name: x.to(engines.device, engine.inputs[name].dtype) for name, x in inputs.items()})
     want = EagerEngine(model, submodule, profile)(**inputs)
-    for name, truth in want.items():
-        value = got[name].cpu().double()
+    for name, reference in want.items():
+        value, truth = got[name].cpu().double(), reference.cpu()
         error = relative_l2(value, truth)
         yield OutputParity(
             submodule=submodule,

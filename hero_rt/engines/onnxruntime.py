@@ -100,12 +100,18 @@ def _open_session(path: Path, device: torch.device) -> Any:
         raise EngineError(f"onnxruntime {ort.__version__} has no {provider} here; {_INSTALL}")
     options = {"device_id": device.index or 0} if device.type == "cuda" else {}
     try:
-        return ort.InferenceSession(path, _session_options(ort), providers=[(provider, options)])
+        session = ort.InferenceSession(path, _session_options(ort), providers=[(provider, options)])
     except (
         ort.capi.onnxruntime_pybind11_state.Fail,
         ort.capi.onnxruntime_pybind11_state.InvalidGraph,
     ) as error:
         raise EngineError(f"{path}: onnxruntime {ort.__version__} cannot open it: {error}") from error
+    if provider not in (running := session.get_providers()):  # it says nothing where CUDA's libraries do not load
+        raise EngineError(
+            f"{path}: onnxruntime {ort.__version__} fell back to {running[0]}: the libraries of {provider} do not "
+            "load; install the CUDA and cuDNN that it was built for"
+        )
+    return session
 
 
 def _session_options(ort):

@@ -3,12 +3,15 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import cli, gpu_report
 from benchmarks.gpu_report import STEPS, Step, run_steps
+from benchmarks.schema import write_run
+from tests.benchmarks.test_compare import run_with
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def commands(monkeypatch):
 
     def record(command, seconds):
         seen.append((command, seconds))
-        open(command[command.index("--json") + 1], "w").close()
+        write_run(Path(command[command.index("--json") + 1]), run_with({"eager-cached": [1.0]}))
         return 0
 
     monkeypatch.setattr(gpu_report, "_run", record)
@@ -30,7 +33,14 @@ def test_steps_go_from_most_to_least_worth():
     assert len(set(names)) == len(names)
     assert names[:2] == ["kernels", "unet-step-256"]
     assert names.index("end-to-end-256") < names.index("unet-step-512")
-    assert names[-1] == "unet-step-256-max-autotune"
+    assert names[-2:] == ["unet-step-256-max-autotune", "unet-step-256-aoti-max-autotune"]
+
+
+@pytest.mark.parametrize("rival", ["compile", "compile-max-autotune"])
+def test_a_step_times_the_engine_and_its_rival_in_one_run(rival):
+    """A ratio is of one run: an engine in one file and its rival in another fill no target."""
+    together = [step for step in STEPS if step.arguments[0] == "unet-step" and {"aoti", rival} <= {*step.arguments}]
+    assert any("256x256" in step.arguments for step in together)
 
 
 @pytest.mark.parametrize("step", [pytest.param(step, id=step.name) for step in STEPS])
@@ -53,11 +63,24 @@ def test_every_step_is_a_command_that_the_runner_takes(step, monkeypatch):
 
 def test_a_step_whose_file_is_there_is_not_run_again(commands, tmp_path):
     steps = [Step("one", ("kernels",)), Step("two", ("kernels",))]
-    (tmp_path / "one-gpu.json").write_text("{}")
+    write_run(tmp_path / "one-gpu.json", run_with({"eager-cached": [1.0]}))
     assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 500.0) == []
     assert [command[command.index("--json") + 1] for command, _ in commands] == [str(tmp_path / "two-gpu.json")]
     assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 500.0) == []
     assert len(commands) == 1
+
+
+def test_what_was_cut_before_its_first_case_comes_last_and_what_has_one_is_kept(commands, tmp_path):
+    steps = [Step(name, ("kernels",)) for name in ("empty", "partial", "new")]
+    for name in ("empty", "partial"):
+        run = run_with({"eager-cached": [1.0]})
+        run.suites[0].finished = False
+        if name == "empty":
+            run.suites[0].cases = []
+        write_run(tmp_path / f"{name}-gpu.json", run)
+    assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 500.0) == []
+    files = [Path(command[command.index("--json") + 1]).name for command, _ in commands]
+    assert files == ["new-gpu.json", "empty-gpu.json"]
 
 
 def test_no_step_starts_when_the_budget_is_spent(commands, tmp_path):

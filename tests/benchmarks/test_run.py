@@ -3,13 +3,17 @@
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import benchmarks.context
 from benchmarks import cli
 from benchmarks.contenders.registry import BASELINE, UNCACHED, open_contender
-from benchmarks.schema import read_run
+from benchmarks.report.tables import suite_table
+from benchmarks.runner import run_suites
+from benchmarks.schema import Case, read_run
+from benchmarks.settings import Settings
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.models.hero import HeroModel
@@ -72,6 +76,21 @@ def test_a_wrong_engine_prints_no_time_and_the_run_fails(small_ceilings, monkeyp
     rows = run.suites[0].operators[f"{BASELINE} 64x64x16-cfg"]
     assert any("conv" in row.operator for row in rows)
     assert sum(row.share for row in rows) <= 1.001
+
+
+def test_a_run_that_is_cut_leaves_the_cases_that_it_finished(small_ceilings, monkeypatch, tmp_path):
+    def one_case_then_the_end(context):
+        yield Case(name="first", baseline="a", measurements=[])
+        raise KeyboardInterrupt
+
+    suite = SimpleNamespace(name="unet-step", load=lambda: SimpleNamespace(run=one_case_then_the_end))
+    out = tmp_path / "out.json"
+    with pytest.raises(KeyboardInterrupt):
+        run_suites([suite], Settings.for_device("cpu"), out, lambda _: None)
+    (cut,) = read_run(out).suites
+    assert [case.name for case in cut.cases] == ["first"]
+    assert not cut.finished
+    assert "The run was cut after these cases." in list(suite_table(cut))
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,31 @@ def test_what_does_not_match_is_not_even_called_on_the_clock():
     assert wrong.figures == {}
 
 
+def test_a_contender_that_fails_is_left_out_and_the_others_are_timed():
+    said = []
+
+    def attempt(name, work):
+        try:
+            return work()
+        except RuntimeError as error:
+            said.append((name, str(error)))
+
+    def broken():
+        raise RuntimeError("no such kernel")
+
+    contenders = {
+        "a": Contender(lambda: "a", lambda _: judged(True)),
+        "broken": Contender(broken, lambda _: judged(True)),
+        "b": Contender(lambda: "b", lambda _: judged(True)),
+    }
+    clock = FakeClock({"a": [2.0], "b": [1.0]})
+    case = measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1, attempt=attempt)
+    assert [m.name for m in case.measurements] == ["a", "b"]
+    assert said == [("broken case", "no such kernel")]
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
+
+
 def test_without_a_baseline_that_matches_there_are_no_ratios():
     contenders = {
         "a": Contender(lambda: "a", lambda _: judged(False)),

@@ -64,12 +64,20 @@ def test_install_puts_what_is_missing_where_it_is_told(wheel, tmp_path, capsys):
     assert seen.stdout == "42\n"
 
 
-def test_what_is_installed_already_stays(wheel, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("release", ["1.0", "1.0.1", "2.10.0+cu130"])
+def test_what_is_installed_already_stays(wheel, tmp_path, monkeypatch, capsys, release):
     wheels.split([wheel], tmp_path / "chunks")
-    monkeypatch.setattr(wheels, "version", lambda name: "0.9")
+    monkeypatch.setattr(wheels, "version", lambda name: release)
     assert wheels.main(["install", str(tmp_path / "chunks"), "--target", str(tmp_path / "site")]) == 0
     assert capsys.readouterr().out == "nothing is missing here\n"
     assert not (tmp_path / "site").exists()
+
+
+def test_what_is_older_than_its_wheel_is_installed_anew(wheel, tmp_path, monkeypatch, capsys):
+    wheels.split([wheel], tmp_path / "chunks")
+    monkeypatch.setattr(wheels, "version", lambda name: "0.10")
+    assert wheels.main(["install", str(tmp_path / "chunks"), "--target", str(tmp_path / "site")]) == 0
+    assert (tmp_path / "site" / "carried_along.py").is_file()
 
 
 def test_versions_are_those_of_the_constraints_and_platforms_those_of_the_other_machine(tmp_path):

@@ -51,6 +51,45 @@ def test_cuda_tensors_reach_the_fused_kernels_and_no_input_is_written(trace, sha
     assert written == 0
 
 
+def _compile(kernel, pointers: dict[str, str], fixed: dict[str, int | bool]):
+    """For SM 9.0, with no GPU; arguments that are neither pointers nor fixed are 32-bit integers."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature = {name: pointers.get(name, "constexpr" if name in fixed else "i32") for name in kernel.arg_names}
+    return triton.compile(ASTSource(kernel, signature, fixed), target=GPUTarget("cuda", 90, 32))
+
+
+# what a launch makes a constant of, and the interpreter does not: an integer argument that is 1
+ONES = [
+    pytest.param([], id="none"),
+    pytest.param(["tokens"], id="one-token"),
+    pytest.param(["q_token", "k_token", "v_token", "q_frame", "x_token", "x_frame"], id="strides"),
+]
+
+
+@pytest.mark.parametrize("ones", ONES)
+def test_the_fused_attention_compiles_whatever_argument_is_1(ones):
+    from hero_kernels.temporal_attention_im3 import triton as fused
+
+    kernel = fused.temporal_attention_im3_kernel
+    pointers = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "o_ptr"), "*fp16") | {"alpha_ptr": "*fp32"}
+    fixed = fused.constants(16, 8, 40, fused.default_config(16, 40, 2))
+    fixed |= {name: 1 for name in ones if name in kernel.arg_names}
+    assert "mma" in _compile(kernel, pointers, fixed).asm["ptx"]
+
+
+@pytest.mark.parametrize("ones", ONES)
+def test_the_fused_blend_compiles_whatever_argument_is_1(ones):
+    from hero_kernels.im3_blend import triton as fused
+
+    kernel = fused.im3_blend_kernel
+    pointers = dict.fromkeys(("x_ptr", "residual_ptr", "y_ptr"), "*fp16") | {"alpha_ptr": "*fp32"}
+    fixed = {"FRAMES": 16, "TOKENS": fused.TOKENS, "CHANNELS": fused.CHANNELS, "HAS_RESIDUAL": True, "x_channel": 1}
+    fixed |= {name: 1 for name in ones if name in kernel.arg_names}
+    assert "st.global" in _compile(kernel, pointers, fixed).asm["ptx"]
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "taken"),
     [

@@ -241,6 +241,8 @@ def test_synced_flow_encoder_runs_in_every_step(clip):
         pytest.param({"task": "OPV"}, "task OPV needs a ratio", id="no-ratio"),
         pytest.param({"size": (64, 64)}, "target 64x64 is smaller than the source 80x64", id="smaller"),
         pytest.param({"pad": PAD, "num_inference_steps": 0}, "num_inference_steps is 0", id="no-steps"),
+        pytest.param({"pad": PAD, "num_inference_steps": 1001}, "at least 1 and at most 1000", id="too-many-steps"),
+        pytest.param({"pad": PAD, "eta": 2.0}, "eta is 2.0", id="eta"),
         pytest.param({"pad": PAD, "sampler": "ddim2"}, "unknown sampler 'ddim2'; known: ddim", id="sampler"),
         pytest.param({"pad": PAD, "mode": "both"}, "mode 'both' is not one of", id="mode"),
         pytest.param({"pad": PAD, "latents": torch.zeros(1, 4, 8, 16)}, r"latents have shape \[1, 4, 8, 16\]", id="latents"),
@@ -249,10 +251,11 @@ def test_synced_flow_encoder_runs_in_every_step(clip):
         pytest.param({"pad": PAD, "output_type": "jpg"}, "output_type 'jpg'", id="output-type"),
     ],
 )  # fmt: skip
-def test_bad_arguments_are_refused_in_one_line(outpainter, clip, arguments, message):
+def test_bad_arguments_are_refused_in_one_line_before_any_work(outpainter, engines, clip, arguments, message):
     with pytest.raises(UsageError, match=message) as caught:
         outpainter(clip[:16], **({"num_inference_steps": 1} | arguments))
     assert "\n" not in str(caught.value)
+    assert not engines.runs
 
 
 def test_engine_checks_names_shapes_and_dtypes(tiny):

@@ -6,7 +6,7 @@ import torch
 from hero_rt.denoise import denoise
 from hero_rt.errors import UsageError
 from hero_rt.models.config import HeroConfig
-from hero_rt.sampling import make_scheduler, step_arguments
+from hero_rt.sampling import SAMPLERS, make_scheduler, set_steps, step_arguments
 
 CONFIG = HeroConfig.from_preset("hero-tiny").scheduler  # from pure noise: a signal-to-noise ratio of zero at t = 999
 
@@ -14,7 +14,7 @@ CONFIG = HeroConfig.from_preset("hero-tiny").scheduler  # from pure noise: a sig
 def sampled(steps: int, eta: float) -> torch.Tensor:
     """Of data that is a standard normal: its best v-prediction is zero everywhere."""
     scheduler = make_scheduler(CONFIG)
-    scheduler.set_timesteps(steps)
+    set_steps(scheduler, steps)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(64, 4, 8, 8, generator=generator)
     arguments = step_arguments(scheduler, generator, eta)
@@ -33,3 +33,22 @@ def test_ddim_with_eta_1_ends_in_numbers_for_any_count_of_steps(steps):
 def test_an_eta_that_is_no_share_is_refused(eta):
     with pytest.raises(UsageError, match="between 0"):
         step_arguments(make_scheduler(CONFIG), None, eta)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_step_reads_a_value_back_from_the_device(sampler):
+    """The meta device has none to give: what would make the host wait for a GPU is an error there."""
+    with pytest.raises(RuntimeError, match="meta"):
+        torch.empty(1, device="meta").item()
+    scheduler = make_scheduler(CONFIG, sampler)
+    set_steps(scheduler, 4)
+    arguments = step_arguments(scheduler, torch.Generator().manual_seed(0), eta=0.5)
+    noise = torch.empty(16, 4, 8, 8, device="meta")
+    timesteps = []
+
+    def predict(sample, timestep):
+        timesteps.append(timestep)
+        return torch.empty_like(sample)
+
+    assert denoise(predict, noise, scheduler, arguments, lambda i, t, x: x).device.type == "meta"
+    assert {(t.device.type, t.dtype, *t.shape) for t in timesteps} == {("meta", torch.float32, 1)}

@@ -54,7 +54,7 @@ def im3_blend_kernel(
     mask = (token < tokens) & (channel < channels)
     token, channel = token.to(tl.int64), channel.to(tl.int64)
 
-    y_frame = tokens.to(tl.int64) * channels
+    y_frame = tl.cast(tokens, tl.int64) * channels  # not .to: a single token is compiled in as a constant
     x = x_ptr + batch * x_batch + token * x_token + channel * x_channel
     y = y_ptr + batch * FRAMES * y_frame + token * channels + channel
     residual = residual_ptr + batch * residual_batch + token * residual_token + channel * residual_channel

@@ -111,7 +111,7 @@ def temporal_attention_im3_kernel(
     q_tile = q_ptr + batch * q_batch + token * q_token + head + row.to(tl.int64) * q_frame + column
     k_tile = k_ptr + batch * k_batch + token * k_token + head + row.to(tl.int64) * k_frame + column
     v_tile = v_ptr + batch * v_batch + token * v_token + head + row.to(tl.int64) * v_frame + column
-    o_frame = tokens.to(tl.int64) * (HEADS * HEAD_DIM)
+    o_frame = tl.cast(tokens, tl.int64) * (HEADS * HEAD_DIM)  # not .to: a single token is compiled in as a constant
     o_tile = o_ptr + batch * FRAMES * o_frame + token * (HEADS * HEAD_DIM) + head + row * o_frame + column
 
     scores = tl.zeros((PAIRS, FRAMES_PADDED, FRAMES_PADDED), dtype=tl.float32)
