@@ -1,11 +1,14 @@
 """Turns, medians and quartiles on a clock that is told what to say. Nothing is timed."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from benchmarks.measure import Contender, compare, compare_frames, measure, psnr_of
 from benchmarks.schema import Verification
-from benchmarks.timing import interleave, summarise
+from benchmarks.timing import GraphClock, interleave, summarise
 
 
 class FakeClock:
@@ -28,6 +31,39 @@ def test_contenders_take_turns_and_the_warm_up_is_not_recorded():
     assert timings["a"].samples == [1.0, 2.0, 3.0]
     assert (timings["a"].median, timings["b"].median) == (2.0, 5.0)
     assert (timings["b"].warmup, timings["b"].repeats) == (1, 3)
+
+
+class RecordedCuda:
+    """As much of torch.cuda as a clock asks for: says in `order` what would be put on the stream."""
+
+    def __init__(self):
+        self.order: list[str] = []
+
+    def get_device_properties(self, _):
+        return SimpleNamespace(L2_cache_size=1)
+
+    def Event(self, enable_timing):
+        return SimpleNamespace(
+            record=lambda: self.order.append("event"), synchronize=lambda: None, elapsed_time=lambda end: 2.0
+        )
+
+    def CUDAGraph(self):
+        return SimpleNamespace(replay=lambda: self.order.append("replay"))
+
+    def graph(self, _):
+        return nullcontext()
+
+
+def test_a_kernel_is_captured_once_and_only_its_replay_lies_between_the_events(monkeypatch):
+    cuda = RecordedCuda()
+    monkeypatch.setattr("benchmarks.timing.torch.cuda", cuda)
+    clock = GraphClock(torch.device("cpu"))
+
+    def kernel():
+        cuda.order.append("kernel")
+
+    assert [clock(kernel), clock(kernel)] == [2e-3, 2e-3]  # of elapsed milliseconds
+    assert cuda.order == ["kernel", *["event", "replay", "event"] * 2]
 
 
 @pytest.mark.parametrize(
