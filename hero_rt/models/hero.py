@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers.utils import logging
 
 from hero_rt.errors import UsageError
 from hero_rt.models.config import HeroConfig
@@ -181,10 +183,23 @@ def _load_part(folder: Path, part: str) -> nn.Module:
         raise UsageError(f"checkpoint {folder}: {part}/ holds no .safetensors file; the checkpoint is incomplete")
     cls = PARTS[part]
     try:
-        return cls.from_pretrained(folder / part, use_safetensors=True)
+        with _no_bar():
+            return cls.from_pretrained(folder / part, use_safetensors=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"checkpoint {folder}: cannot load {part}/ as {cls.__name__}: {reason}") from error
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """transformers draws a progress bar of its own for each encoder that it reads."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _read_config(folder: Path) -> HeroConfig:

@@ -76,6 +76,13 @@ def test_truncated_safetensors_is_one_clear_line(copy):
     assert "\n" not in str(caught.value)
 
 
+def test_reading_a_checkpoint_draws_no_progress_bars(folder, capfd):
+    model = HeroModel.from_pretrained(folder)
+    for part in ("image_encoder", "image_encoder_2"):
+        assert model[part] is not None
+    assert capfd.readouterr().err == ""
+
+
 def test_half_precision_parts_are_all_half(tiny):
     half = HeroModel.random("hero-tiny", dtype=torch.float16)
     assert {p.dtype for p in half["unet"].parameters()} == {torch.float16}
