@@ -1,4 +1,8 @@
-"""AnimateDiff's motion module with HERO's IM³: temporal attention whose output frames are blended with neighbours."""
+"""AnimateDiff's motion module with HERO's IM³: temporal attention whose output frames are blended with neighbours.
+
+Tokens are [R, S, C], R = B·F rows, frame-major, and [B, F, S, C] only where the operators read them: the compiler takes
+what has four axes and leads to a convolution for an image, and would lay it out channels-last, the frames adjacent.
+"""
 
 import math
 
@@ -7,7 +11,7 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 from hero_kernels import im3_blend, temporal_attention_im3
-from hero_rt.models.attention import _Projections
+from hero_rt.models.attention import _Projections, repeat_rows
 from hero_rt.models.config import Im3Placement
 
 MAX_FRAMES = 32
@@ -19,6 +23,11 @@ def sinusoidal_positions(length: int, channels: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
+def clips(tokens: Tensor, num_frames: int) -> Tensor:
+    """[B·F, S, C] as [B, F, S, C]."""
+    return tokens.unflatten(0, (-1, num_frames))
+
+
 class TemporalAttention(_Projections):
     """Self-attention over the frames of each spatial token, then M_I(alpha) over frames, then to_out.
 
@@ -26,10 +35,10 @@ class TemporalAttention(_Projections):
     blending after it, bias included.
     """
 
-    def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
-        """x: [B, F, S, C]; alpha: [1] FP32. Returns [B, F, S, C]."""
-        out = temporal_attention_im3(self.to_q(x), self.to_k(x), self.to_v(x), alpha, self.num_heads)
-        return self.to_out[0](out)
+    def forward(self, x: Tensor, alpha: Tensor, num_frames: int) -> Tensor:
+        """x: [R, S, C]; alpha: [1] FP32. Returns [R, S, C]."""
+        q, k, v = (clips(project(x), num_frames) for project in (self.to_q, self.to_k, self.to_v))
+        return self.to_out[0](temporal_attention_im3(q, k, v, alpha, self.num_heads).flatten(0, 1))
 
 
 class _PositionalEmbedding(nn.Module):
@@ -42,9 +51,9 @@ class _PositionalEmbedding(nn.Module):
         self.register_buffer("pe", sinusoidal_positions(MAX_FRAMES, channels), persistent=False)
         self.register_load_state_dict_pre_hook(_drop_positions)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [B, F, S, C] plus the position of its frame."""
-        return x + self.pe[: x.shape[1], None].to(x.dtype)
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """x: [R, S, C] plus the position of its frame."""
+        return x + repeat_rows(self.pe[:num_frames, None].to(x.dtype), x.shape[0])
 
 
 def _drop_positions(module: nn.Module, state_dict: dict, prefix: str, *_: object) -> None:
@@ -64,10 +73,10 @@ class MotionTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, activation_fn="geglu")
 
-    def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
-        """x: [B, F, S, C]. Returns [B, F, S, C]."""
-        x = x + self.attn1(self.pos_embed(self.norm1(x)), alpha)
-        x = x + self.attn2(self.pos_embed(self.norm2(x)), alpha)
+    def forward(self, x: Tensor, alpha: Tensor, num_frames: int) -> Tensor:
+        """x: [R, S, C]. Returns [R, S, C]."""
+        x = x + self.attn1(self.pos_embed(self.norm1(x), num_frames), alpha, num_frames)
+        x = x + self.attn2(self.pos_embed(self.norm2(x), num_frames), alpha, num_frames)
         return x + self.ff(self.norm3(x))
 
 
@@ -99,13 +108,13 @@ class MotionModule(nn.Module):
         inside = alpha if self.im3_placement == "attention" else self.no_blend.float()
 
         # per frame: AnimateDiff's weights were trained so; diffusers normalises jointly over the frames
-        tokens = self.norm(x).flatten(2).transpose(1, 2).unflatten(0, (-1, num_frames))
-        tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens), inside))
-        residual = x.flatten(2).transpose(1, 2).unflatten(0, (-1, num_frames))
+        tokens = self.norm(x).flatten(2).transpose(1, 2).contiguous()  # else a product a row, with the weight repeated
+        tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens), inside, num_frames))
+        residual = x.flatten(2).transpose(1, 2)
         if self.im3_placement == "module":
-            tokens = im3_blend(tokens, alpha, residual)
+            tokens = im3_blend(clips(tokens, num_frames), alpha, clips(residual, num_frames)).flatten(0, 1)
         elif self.im3_placement == "output":
-            tokens = im3_blend(tokens + residual, alpha)
+            tokens = im3_blend(clips(tokens + residual, num_frames), alpha).flatten(0, 1)
         else:
             tokens = tokens + residual
-        return tokens.flatten(0, 1).transpose(1, 2).unflatten(2, (height, width))
+        return tokens.transpose(1, 2).unflatten(2, (height, width))

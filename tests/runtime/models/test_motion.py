@@ -47,14 +47,29 @@ def test_attention_placement_equals_blending_after_the_output_projection():
     """Exact for any place between the softmax and the residual: M_I acts on frames, to_out on channels."""
     made = module("attention", 0.3)
     attention = made.transformer_blocks[0].attn1
-    x = torch.randn(2, FRAMES, 5, CHANNELS, dtype=torch.float64)
-    unblended = attention(x, torch.zeros(1))
+    x = torch.randn(2 * FRAMES, 5, CHANNELS, dtype=torch.float64)
+    unblended = attention(x, torch.zeros(1), FRAMES)
 
-    got = attention(x, torch.tensor([0.3]))
+    got = attention(x, torch.tensor([0.3]), FRAMES)
 
-    want = torch.einsum("fg,bgsc->bfsc", blend_matrix(FRAMES, 0.3), unblended)
-    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+    want = torch.einsum("fg,bgsc->bfsc", blend_matrix(FRAMES, 0.3), unblended.unflatten(0, (2, FRAMES)))
+    torch.testing.assert_close(got, want.flatten(0, 1), rtol=1e-6, atol=1e-6)
     assert (got - unblended).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("placement", ["attention", "module", "output"])
+def test_nothing_is_computed_on_four_axes_but_by_the_operators_and_the_norm(placement):
+    """The compiler takes what has four axes and leads to a convolution for an image, and lays it out frames adjacent."""
+    x = torch.randn(2 * FRAMES, CHANNELS, 3, 2, dtype=torch.float64)
+    program = torch.export.export(module(placement, 0.3).eval(), (x, FRAMES)).run_decompositions({})
+    views = {"view", "unsqueeze", "permute", "transpose", "_unsafe_view", "clone"}
+    computed = {
+        node.target.__name__.partition(".")[0]
+        for node in program.graph.nodes
+        if node.op == "call_function" and getattr(node.meta.get("val"), "ndim", 0) == 4
+    }
+    assert computed - views <= {"native_group_norm", "temporal_attention_im3", "im3_blend", "group_norm"}
+    assert "temporal_attention_im3" in computed
 
 
 def test_positions_are_the_published_sinusoid():
