@@ -66,7 +66,7 @@ def export_onnx(
         )
     assert program is not None
     graph_model = program.model
-    onnxscript.optimizer.optimize_ir(graph_model, should_fold=_is_weight_transpose, inline=False)
+    onnxscript.optimizer.optimize_ir(graph_model, should_fold=_should_fold, inline=False)
     add_functions(graph_model, operator_forms.MultiHeadAttention)
     for node in graph_model.graph:
         node.metadata_props.clear()  # source paths and stack traces of the exporting machine
@@ -96,9 +96,18 @@ def _weights_by_type(model: onnxscript.ir.Model) -> dict[str, int]:
     return dict(sizes)
 
 
-def _is_weight_transpose(node: onnxscript.ir.Node) -> bool | None:
-    """Linear layers come as MatMul(x, Transpose(weight)); folding every such transpose keeps it out of each load."""
-    return True if node.op_type == "Transpose" else None
+def _should_fold(node: onnxscript.ir.Node) -> bool | None:
+    """True or False decides; None leaves it to the optimizer.
+
+    Linear layers come as MatMul(x, Transpose(weight)); folding every such transpose keeps it out of each load. What
+    repeats constants for the guidance rows stays in the graph: folded, the guided profile would have its own weights.
+    """
+    if node.op_type == "Transpose":
+        return True
+    first = node.inputs[0] if node.inputs else None
+    if node.op_type == "Concat" and first is not None and first.dtype is not None and first.dtype.is_floating_point():
+        return False
+    return None
 
 
 def _save(model: onnxscript.ir.Model, path: Path, submodule: str) -> Path:
