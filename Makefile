@@ -125,6 +125,7 @@ gpu-wheels: $(STAMP)  ## With a network: wheels for a GPU machine without one, i
 	$(BIN)/python -m benchmarks.wheels download build/wheels
 
 # GPU_PYTHON: a Python with this project's needs and a CUDA build of PyTorch; nothing is installed into it
+# HERO_COMMIT: what the results say of a copy without its history
 GPU_PYTHON ?= $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON))
 GPU_ENGINES ?= build/benchmarks
 ON_GPU = PYTHONPATH=.:export:kernels:$$PYTHONPATH $(GPU_PYTHON)

@@ -77,8 +77,7 @@ class Context:
 
     @functools.cached_property
     def _checkpoint(self) -> Path:
-        """FP32, random weights; zero-initialised layers and alphas are drawn too. Read in a tenth of the time that
-        drawing billions of numbers takes, and the same ones."""
+        """FP32, random weights, zero-initialised layers and alphas drawn too: once, and read by every run after."""
         digest = hashlib.sha256(repr(self.settings.config).encode()).hexdigest()[:12]
         folder = self.settings.cache / f"{self.settings.preset}-checkpoint-{digest}"
         if not (folder / "model_index.json").is_file():

@@ -16,7 +16,8 @@ from benchmarks.settings import Settings
 from benchmarks.timing import READINGS, synchronize
 from hero_rt.engines import open_engines
 from hero_rt.engines.engine import EngineSet
-from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME, Manifest, read_manifest
+from hero_rt.engines.folder import EngineFolder
+from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME, Manifest
 from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.hero import PARTS, HeroModel
 from hero_rt.profile import Profile
@@ -116,8 +117,8 @@ def _open(job: ClipJob) -> EngineSet:
 
 def _weights(engines: EngineSet, job: ClipJob) -> int:
     """Of the engines' files, or of the model's parts."""
-    if (job.folder / MANIFEST_NAME).is_file():
-        return stored_bytes(read_manifest(job.folder), job.profile)
+    if isinstance(engines, EngineFolder):
+        return stored_bytes(engines.manifest, job.profile)
     return sum(p.nbytes for part in PARTS for p in engines.model[part].parameters())  # type: ignore[attr-defined]
 
 

@@ -40,7 +40,7 @@ class CudaClock:
 
 
 class GraphClock(CudaClock):
-    """As CudaClock, of the call as a CUDA graph: Python needs longer to launch a kernel than a kernel takes."""
+    """As CudaClock, of the call as a CUDA graph: what Python takes to launch a kernel is in no time."""
 
     def __init__(self, device: torch.device):
         super().__init__(device)

@@ -44,7 +44,7 @@ def denoise(
     step_kwargs: Mapping[str, Any],
     on_step: StepCallback,
 ) -> Tensor:
-    """Noise to clean latents, [N, 4, h, w] FP32; `on_step` may replace them. The host never waits for the device."""
+    """Noise to clean latents, [N, 4, h, w] FP32; `on_step` may replace them. Nothing is read back from the device."""
     timesteps = scheduler.timesteps.to(sample.device, torch.float32)
     for i, t in enumerate(scheduler.timesteps):
         noise = predict(scheduler.scale_model_input(sample, t), timesteps[i : i + 1])

@@ -33,8 +33,9 @@ def run(context: Context) -> Iterator[Case]:
     sets = context.open(contender_names(settings, compiled=False))
     for profile in settings.profiles():
         here = {name: engines for name, engines in sets.items() if opens(context, name, engines, profile)}
-        memory = {name: peak_memory(context, name, engines, profile) for name, engines in here.items()}
-        here = {name: engines for name, engines in here.items() if memory[name] is not None}
+        seen = {name: peak_memory(context, name, engines, profile) for name, engines in here.items()}
+        memory = {name: figures for name, figures in seen.items() if figures is not None}
+        here = {name: here[name] for name in memory}
         for steps in settings.steps:
             yield measure_clip(context, profile, steps, here, memory)
     for engines in sets.values():
@@ -72,7 +73,7 @@ def measure_clip(
     profile: Profile,
     steps: int,
     sets: dict[str, EngineSet],
-    memory: dict[str, dict[str, float] | None],
+    memory: dict[str, dict[str, float]],
 ) -> Case:
     settings = context.settings
     clip, canvas = pan_for(profile, profile.frames)
@@ -100,7 +101,7 @@ def measure_clip(
         phases = {
             f"{phase}_s": median(getattr(run, phase) for run in timed) for phase in ("prepare", "denoise", "decode")
         }
-        return phases | (memory[name] or {}) | video
+        return phases | memory[name] | video
 
     video = video_io(want.frames, source, now)
     return measure(
