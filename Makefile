@@ -115,8 +115,10 @@ plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its te
 	$(BIN)/cmake --build build/plugin
 	$(BIN)/ctest --test-dir build/plugin --output-on-failure
 
-bench: $(STAMP)  ## Every benchmark suite on this CPU with hero-tiny, into build/bench.json (half an hour)
-	$(BIN)/python -m benchmarks run kernels unet-step end-to-end caching long-video cold-start --device cpu --json build/bench.json
+bench: $(STAMP)  ## Every benchmark suite on this CPU with hero-tiny, into benchmarks/results, then the page (over an hour)
+	set -e; for suite in kernels unet-step end-to-end caching cold-start long-video; do \
+		$(BIN)/python -m benchmarks run $$suite --device cpu --json benchmarks/results/cpu-$$suite.json; done
+	$(BIN)/python -m benchmarks report
 
 bench-report: $(STAMP)  ## Make docs/performance.md and its plots from benchmarks/results
 	$(BIN)/python -m benchmarks report
@@ -125,7 +127,7 @@ gpu-wheels: $(STAMP)  ## With a network: wheels for a GPU machine without one, i
 	$(BIN)/python -m benchmarks.wheels download build/wheels
 
 # GPU_PYTHON: a Python with this project's needs and a CUDA build of PyTorch; nothing is installed into it
-# HERO_COMMIT: what the results say of a copy without its history
+# HERO_COMMIT: what the results say of a copy without its history: git describe --always --dirty --abbrev=40 --exclude '*'
 GPU_PYTHON ?= $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON))
 GPU_ENGINES ?= build/benchmarks
 ON_GPU = PYTHONPATH=.:export:kernels:$$PYTHONPATH $(GPU_PYTHON)

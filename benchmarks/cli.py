@@ -22,7 +22,7 @@ console = Console(soft_wrap=True, highlight=False)
 @app.command(epilog="Example: [bold]python -m benchmarks run unet-step caching --json out.json[/bold]")
 def run(
     names: Annotated[list[str], typer.Argument(help="Suites, as `list` names them.")],
-    json: Annotated[Path | None, typer.Option(help="Write the results here, after each suite.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the results here, after each case.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: the GPU, if any.")] = None,
     preset: Annotated[str | None, typer.Option(help="hero-tiny (default on a CPU) or hero-sd15 (on a GPU).")] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32 (default on a CPU) or fp16 (on a GPU).")] = None,
@@ -37,9 +37,6 @@ def run(
         list[str] | None,
         typer.Option(help="Contenders beside the two baselines (aoti, compile-max-autotune, ...); repeatable."),
     ] = None,
-    clock: Annotated[
-        str, typer.Option(help="wall, or cpu-time of the process: for one thread on a CPU that others use too.")
-    ] = "wall",
     tune: Annotated[bool, typer.Option(help="kernels: time every configuration of the fused kernel too.")] = False,
     cache: Annotated[Path, typer.Option(help="Where built engines are kept between runs.")] = Path("build/benchmarks"),
 ) -> None:
@@ -62,7 +59,6 @@ def run(
         frames=frames,
         repeats=repeats,
         only=only,
-        clock=clock,
         tune=tune,
         cache=cache,
     )

@@ -1,7 +1,7 @@
 """One clip through an engine set, with its phases timed from outside: nothing is synchronised once a step."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,16 +48,9 @@ def quiet_outpainter(engines: EngineSet) -> Outpainter:
     return outpainter
 
 
-def run_clip(
-    engines: EngineSet,
-    source: np.ndarray,
-    canvas: Canvas,
-    profile: Profile,
-    steps: int,
-    now: Callable[[], float] = time.perf_counter,
-) -> ClipRun:
+def run_clip(engines: EngineSet, source: np.ndarray, canvas: Canvas, profile: Profile, steps: int) -> ClipRun:
     """One seeded window. source: uint8 [F, h, w, 3]."""
-    marked = _MarkedEngines(engines, now)
+    marked = _MarkedEngines(engines)
     latents: list[Tensor] = []
     denoised = 0.0
 
@@ -65,14 +58,14 @@ def run_clip(
         nonlocal denoised
         if step == steps - 1:
             synchronize(engines.device)
-            denoised = now()
+            denoised = time.perf_counter()
             latents[:] = [kwargs["latents"]]
         return kwargs
 
-    started = now()
+    started = time.perf_counter()
     arguments = run_arguments(canvas, profile, steps)
     frames = quiet_outpainter(marked)(source, mode="joint", callback_on_step_end=on_step, **arguments).frames
-    finished = now()
+    finished = time.perf_counter()
     return ClipRun(
         latents[0].cpu(), frames, marked.first_step - started, denoised - marked.first_step, finished - denoised
     )
@@ -91,8 +84,8 @@ def outpaint_pan(engines: EngineSet, profile: Profile, num_frames: int, steps: i
 class _MarkedEngines:
     """An engine set that notes when the denoising step first runs, the device idle by then."""
 
-    def __init__(self, engines: EngineSet, now: Callable[[], float]):
-        self._engines, self._now = engines, now
+    def __init__(self, engines: EngineSet):
+        self._engines = engines
         self.config, self.dtype, self.device = engines.config, engines.dtype, engines.device
         self.first_step = 0.0
 
@@ -106,7 +99,7 @@ class _MarkedEngines:
     def mark(self) -> None:
         if not self.first_step:
             synchronize(self.device)
-            self.first_step = self._now()
+            self.first_step = time.perf_counter()
 
 
 class _MarkedStep:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from benchmarks.report.tables import commit_name
 from benchmarks.runner import milliseconds
 from benchmarks.schema import Measurement, Run
 
@@ -9,8 +10,8 @@ from benchmarks.schema import Measurement, Run
 def compare_runs(before: Run, after: Run) -> Iterator[str]:
     """A line for each contender of each case that both hold, then what only one of them holds."""
     a, b = before.environment, after.environment
-    yield f"before: {a.gpu or a.processor}, {a.commit[:10]}{' dirty' if a.dirty else ''}, {a.date}"
-    yield f"after:  {b.gpu or b.processor}, {b.commit[:10]}{' dirty' if b.dirty else ''}, {b.date}"
+    yield f"before: {a.gpu or a.processor}, {commit_name(a)}, {a.date}"
+    yield f"after:  {b.gpu or b.processor}, {commit_name(b)}, {b.date}"
     if (a.gpu, a.processor, a.threads) != (b.gpu, b.processor, b.threads):
         yield "the machines differ: times do not tell what the code does"
     old, new = _by_name(before), _by_name(after)

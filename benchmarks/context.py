@@ -44,17 +44,17 @@ class Context:
     @property
     def step_clock(self) -> Clock:
         """For single steps."""
-        return step_clock(self.device, self.settings.clock)
+        return step_clock(self.device)
 
     @property
     def kernel_clock(self) -> Clock:
         """For single kernels."""
-        return kernel_clock(self.device, self.settings.clock)
+        return kernel_clock(self.device)
 
     @property
     def host_clock(self) -> Clock:
         """For whole clips."""
-        return HostClock(self.device, self.settings.clock)
+        return HostClock(self.device)
 
     @functools.cached_property
     def model(self) -> HeroModel:

@@ -24,17 +24,20 @@ PACKAGES = (
     "transformers",
     "numpy",
 )
-COMMIT = "HERO_COMMIT"  # of a copy without its history, which cannot say it
+COMMIT = "HERO_COMMIT"  # of a copy without its history: `git describe --always --dirty --abbrev=40 --exclude '*'`
+_DIRTY = "-dirty"
+# results and the page made of them are what runs write: they change no measurement
+_CODE = ("--", ".", ":(exclude)benchmarks/results", ":(exclude)docs")
 _CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,temperature.gpu,clocks_event_reasons.active"
 
 
 def read_environment(device: torch.device) -> Environment:
     """Look at this machine; changes no setting of it."""
-    root = Path(__file__).parent
+    commit, dirty = read_commit(Path(__file__).parents[1])
     environment = Environment(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=_git(root, "rev-parse", "HEAD") or os.environ.get(COMMIT, ""),
-        dirty=bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        commit=commit,
+        dirty=dirty,
         processor=_cpuinfo("model name") or platform.machine(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
@@ -76,12 +79,26 @@ def _cpuinfo(field: str) -> str | None:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), None)
 
 
-def _git(root: Path, *arguments: str) -> str:
-    """Empty where this is no checkout, or there is no git."""
-    if shutil.which("git") is None:
-        return ""
+def read_commit(root: Path) -> tuple[str, bool | None]:
+    """The commit of a checkout and whether its code differs: a tracked file changed, or a Python file beside them.
+
+    Of a copy without its history, what HERO_COMMIT says of it; empty and None without that.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    status = _git(root, "status", "--porcelain", "--untracked-files=all", *_CODE)
+    if commit is None or status is None:
+        said = os.environ.get(COMMIT, "")
+        return said.removesuffix(_DIRTY), said.endswith(_DIRTY) if said else None
+    lines = status.splitlines()
+    return commit.strip(), any(not line.startswith("??") or line.rstrip('"').endswith(".py") for line in lines)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """None where this is no checkout of its own, or there is no git."""
+    if shutil.which("git") is None or not (root / ".git").exists():
+        return None
     done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    return done.stdout if done.returncode == 0 else None
 
 
 def _version(package: str) -> str | None:

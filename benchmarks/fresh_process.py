@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+# what an application that opens engines imports, and no more: the PyTorch model's libraries and the exporter take
+# seconds, which would be counted as every contender's
 from benchmarks.clip_run import Mode, outpaint_pan
-from benchmarks.contenders import open_contender
-from benchmarks.roofline import boundary_bytes
 from benchmarks.settings import Settings
-from benchmarks.timing import READINGS, synchronize
+from benchmarks.timing import synchronize
 from hero_rt.engines import open_engines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME, Manifest
 from hero_rt.models.boundary import SUBMODULES
-from hero_rt.models.hero import PARTS, HeroModel
 from hero_rt.profile import Profile
 
-FIRST_FRAMES = 64  # that a run hands back, to be compared
+FIRST_FRAMES = 64
 WARM_WINDOWS = {"cpu": 1, "cuda": 2}
 
 
@@ -45,25 +44,40 @@ class ClipJob:
 
 @dataclass(frozen=True)
 class ClipOutcome:
-    """Seconds and bytes; `frames` are the first ones, uint8 [N, H, W, 3]."""
+    """Seconds and bytes; `frames` are the clip's `ends`."""
 
     start: float  # of the process, imports included
-    open: float
+    open: float  # engines, or the PyTorch model with its libraries
     first_window: float
     total: float
     weights_bytes: int
-    boundary_bytes: int
     peak_bytes: int
     frames: np.ndarray
 
     @property
     def cold(self) -> float:
-        """From nothing to the first finished window."""
-        return self.start + self.open + self.first_window
+        """From a process that has nothing open to the first finished window."""
+        return self.open + self.first_window
 
-    @property
-    def scratch_bytes(self) -> int:
-        return max(0, self.peak_bytes - self.weights_bytes - self.boundary_bytes)
+
+class Ends:
+    """What is kept of a clip to compare it: the first 64 frames and its last chunk, however long it is."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[np.ndarray] = []
+        self._last: np.ndarray | None = None
+
+    def add(self, chunk: np.ndarray) -> None:
+        """chunk: uint8 [n, H, W, 3], the next frames."""
+        if self.count < FIRST_FRAMES:
+            self._first.append(chunk[: FIRST_FRAMES - self.count])
+        self._last = chunk[-FIRST_FRAMES:]
+        self.count += len(chunk)
+
+    def frames(self) -> np.ndarray:
+        """uint8 [N, H, W, 3]; a short clip's last frames come twice."""
+        return np.concatenate([*self._first, *([] if self._last is None else [self._last])])
 
 
 def run_in_fresh_process(job: ClipJob) -> ClipOutcome:
@@ -73,10 +87,10 @@ def run_in_fresh_process(job: ClipJob) -> ClipOutcome:
 
 
 def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
-    now = READINGS[job.settings.clock]
-    start = time.time() - started if job.settings.clock == "wall" else now()
+    start = time.time() - started  # of two processes: only the system's clock is common to them
     torch.set_num_threads(threads)
     device = torch.device(job.settings.device)
+    now = time.perf_counter
     begun = now()
     memory = _Memory(device)
     engines = _open(job)
@@ -88,29 +102,29 @@ def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
     for _ in range(WARM_WINDOWS[device.type] if job.warm else 0):
         list(outpaint_pan(engines, job.profile, job.profile.frames, job.steps, job.mode))
     clock = now()
-    first, kept, count = 0.0, [], 0
+    first, ends = 0.0, Ends()
     for chunk in outpaint_pan(engines, job.profile, job.num_frames, job.steps, job.mode):
         first = first or now() - clock
-        if count < FIRST_FRAMES:
-            kept.append(chunk[: FIRST_FRAMES - count])
-        count += len(chunk)
+        ends.add(chunk)
     total = now() - clock
-    assert count == job.num_frames
+    assert ends.count == job.num_frames
     return ClipOutcome(
         start=start,
         open=opened - begun,
         first_window=first,
         total=total,
         weights_bytes=_weights(engines, job),
-        boundary_bytes=boundary_bytes(job.settings.preset, job.settings.dtype, job.profile),
         peak_bytes=memory.peak(),
-        frames=np.concatenate(kept),
+        frames=ends.frames(),
     )
 
 
 def _open(job: ClipJob) -> EngineSet:
     if (job.folder / MANIFEST_NAME).is_file():
         return open_engines(job.folder, job.settings.device)
+    from benchmarks.contenders import open_contender
+    from hero_rt.models.hero import HeroModel
+
     model = HeroModel.from_pretrained(job.folder, DTYPES[job.settings.dtype], job.settings.device)
     return open_contender(job.settings, job.contender, model)
 
@@ -119,6 +133,8 @@ def _weights(engines: EngineSet, job: ClipJob) -> int:
     """Of the engines' files, or of the model's parts."""
     if isinstance(engines, EngineFolder):
         return stored_bytes(engines.manifest, job.profile)
+    from hero_rt.models.hero import PARTS
+
     return sum(p.nbytes for part in PARTS for p in engines.model[part].parameters())  # type: ignore[attr-defined]
 
 

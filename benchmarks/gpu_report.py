@@ -2,9 +2,11 @@
 
 A step is one `python -m benchmarks run` in a process of its own, so that one that runs out of time or memory costs no
 other; its JSON is written after each case. A step whose file holds a case is not run again, cut or not, so that no step
-can hold up the others: call it as often as it takes, and delete a file to measure anew.
+can hold up the others: call it as often as it takes, and delete a file to measure anew. The last minute of a budget is
+the page's.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -27,6 +29,8 @@ from hero_rt.errors import HeroError, UsageError
 console = Console(soft_wrap=True, highlight=False)
 app = typer.Typer(pretty_exceptions_enable=False)
 LEAST = 30.0  # seconds: with fewer left no step is started
+PAGE = 60.0  # seconds, for the page and its plots
+WHOLE = 0.9  # of a call's seconds: a step that got so much of them and had no case does not fit a call
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Step:
 _256, _512 = ("--size", "256x256"), ("--size", "512x512")
 _GUIDED, _50 = ("--guidance", "on"), ("--steps", "50")
 _AOTI, _COMPILE = ("--only", "aoti"), ("--only", "compile")
+_TENSORRT = ("--only", "tensorrt", "--only", "tensorrt-rtx")
 STEPS = (
     Step("kernels", ("kernels", *_256, *_512)),
     Step("unet-step-256", ("unet-step", *_256, *_GUIDED, *_COMPILE)),  # needs no engine built
@@ -50,9 +55,12 @@ STEPS = (
     Step("unet-step-512", ("unet-step", *_512, *_GUIDED, *_COMPILE, *_AOTI)),
     Step("end-to-end-512", ("end-to-end", *_512, *_GUIDED, *_50, *_AOTI)),
     Step("unet-step-256-onnxruntime", ("unet-step", *_256, *_GUIDED, *_AOTI, "--only", "onnxruntime")),
+    Step("unet-step-256-tensorrt", ("unet-step", *_256, *_GUIDED, *_AOTI, *_TENSORRT)),
+    Step("unet-step-256-fp32", ("unet-step", *_256, *_GUIDED, "--dtype", "fp32", *_COMPILE)),
     Step("cold-start-256", ("cold-start", *_256, *_GUIDED, *_AOTI, "--repeats", "1")),
     Step("long-video-256", ("long-video", *_256, *_AOTI, "--frames", "16", "--frames", "64")),
-    Step("end-to-end-256-all", ("end-to-end", *_256, *_AOTI, "--only", "onnxruntime")),
+    Step("end-to-end-256-every-form", ("end-to-end", *_256, *_AOTI, "--only", "onnxruntime", *_TENSORRT)),
+    Step("end-to-end-512-every-form", ("end-to-end", *_512, *_AOTI)),
     Step("unet-step-256-max-autotune", ("unet-step", *_256, *_GUIDED, *_AOTI, "--only", "compile-max-autotune")),
     Step("unet-step-256-aoti-max-autotune", ("unet-step", *_256, *_GUIDED, *_AOTI, "--only", "aoti-max-autotune")),
 )
@@ -68,7 +76,8 @@ def report(
     """Run the suites on a GPU in order of worth, until the time is up."""
     started = time.monotonic()
     slug = gpu_slug(device)
-    failures = run_steps(STEPS, out, slug, device, lambda: time_budget - (time.monotonic() - started))
+    deadline = started + time_budget - PAGE
+    failures = run_steps(STEPS, out, slug, device, lambda: deadline - time.monotonic())
     waiting = [step.name for step in STEPS if not _cases(_file(out, step, slug))]
     console.print(f"waiting for another call: {', '.join(waiting)}" if waiting else "every step has its file")
     for path in (_file(out, step, slug) for step in STEPS):
@@ -91,9 +100,10 @@ def gpu_slug(device: str) -> str:
 def run_steps(steps: Sequence[Step], out: Path, slug: str, device: str, seconds_left: Callable[[], float]) -> list[str]:
     """Run the steps that have no case yet; returns a line for each that failed.
 
-    Those that ended without any come last: what does not fit a whole budget must not keep out what does.
+    Those that failed without any, or did not fit a whole budget, come last: they must not keep out the others.
     """
     failures = []
+    whole = seconds_left()
     waiting = [step for step in steps if not _cases(_file(out, step, slug))]
     for step in sorted(waiting, key=lambda step: _file(out, step, slug).is_file()):
         path, left = _file(out, step, slug), seconds_left()
@@ -104,6 +114,8 @@ def run_steps(steps: Sequence[Step], out: Path, slug: str, device: str, seconds_
         code = _run(command, left)
         if code is None:
             console.print(f"{step.name}: cut at the end of the budget, after {_cases(path)} cases", markup=False)
+            if not _cases(path) and left < WHOLE * whole:
+                path.unlink(missing_ok=True)  # it had what others left: its place is kept
             break
         if code:
             failures.append(f"{step.name} ended with exit code {code}")
@@ -121,9 +133,11 @@ def _run(command: Sequence[str], seconds: float) -> int | None:
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         return None
+    finally:  # an interrupt too: what is left of it would hold the GPU
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _file(out: Path, step: Step, slug: str) -> Path:

@@ -9,10 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.schema import Case, Ceilings, Measurement, Verification, Work
-from benchmarks.timing import Clock, interleave
+from benchmarks.timing import Attempt, Clock, interleave
 from hero_export.verify import relative_l2
-
-Attempt = Callable[[str, Callable[[], Verification]], Verification | None]
 
 
 @dataclass
@@ -39,30 +37,46 @@ def measure(
     ceilings: Ceilings | None = None,
     attempt: Attempt = lambda _, work: work(),
 ) -> Case:
-    """Check every contender, then time those that match, taking turns. The limit is the baseline's `work`.
+    """Check every contender, time those that match, taking turns, and check what the last timed call returned.
 
-    attempt: runs a first call, under a name to report it by; a contender for which it returns None is left out.
+    The second check is of what was timed: an engine may run its first call another way than those that follow (a graph
+    is captured after it). What fails it loses its time. The limit is of the baseline's `work`.
+
+    attempt: runs one call, under a name to report it by; a contender for which it returns None is left out.
     """
-    seen = {key: attempt(f"{key} {name}", contender.verify) for key, contender in contenders.items()}
-    checks = {key: check for key, check in seen.items() if check is not None}
+
+    def attempt_turn(key: str, turn: Callable[[], Any]) -> Any:
+        return attempt(f"{key} {name}", turn)
+
+    seen = {key: attempt_turn(key, contender.verify) for key, contender in contenders.items()}
+    checks: dict[str, Verification] = {key: check for key, check in seen.items() if check is not None}
     matching = {key: contenders[key].call for key, check in checks.items() if check.passed}
-    timings = interleave(matching, clock, warmup, repeats)
-    limit = work.limit(ceilings) if work and ceilings else None
+    timed = interleave(matching, clock, warmup, repeats, attempt_turn)
+    for key in matching:
+        if key in timed:
+            checks[key] = max(checks[key], contenders[key].check(timed[key].last), key=_badness)
+        else:
+            del checks[key]
+    timings = {key: turns.timing for key, turns in timed.items() if checks[key].passed}
     base = timings.get(baseline)
     measurements = []
     for key, check in checks.items():
-        contender, timing = contenders[key], timings.get(key)
+        timing = timings.get(key)
         measurements.append(
             Measurement(
                 name=key,
                 verification=check,
                 timing=timing,
                 ratio=base.median / timing.median if base and timing else None,
-                share_of_limit=limit / timing.median if limit and timing else None,
-                figures=contender.figures() if timing else {},
+                figures=contenders[key].figures() if timing else {},
             )
         )
-    return Case(name=name, baseline=baseline, work=work, limit=limit, measurements=measurements)
+    case = Case(name=name, baseline=baseline, work=work, measurements=measurements)
+    return case.under(ceilings) if ceilings else case
+
+
+def _badness(check: Verification) -> tuple[bool, float]:
+    return not check.passed, check.relative_l2
 
 
 def compare(got: Tensor, want: Tensor, limit: float, against: str) -> Verification:

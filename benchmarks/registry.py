@@ -32,10 +32,14 @@ SUITES = (
         "benchmarks.kernels.temporal_attention_im3",
     ),
     Suite("unet-step", "one denoising step, every way to run it", "benchmarks.suites.unet_step"),
-    Suite("end-to-end", "a window of frames to frames: phases, first window, memory", "benchmarks.suites.end_to_end"),
+    Suite(
+        "end-to-end",
+        "one window, frames to frames: latency to the first, phases, memory",
+        "benchmarks.suites.end_to_end",
+    ),
     Suite("caching", "what the cache saves: nothing, raw features or projections kept", "benchmarks.suites.caching"),
     Suite("long-video", "cost and memory against the number of frames", "benchmarks.suites.long_video"),
-    Suite("cold-start", "from a fresh process to the first frame", "benchmarks.suites.cold_start"),
+    Suite("cold-start", "in a fresh process, from opening engines to the first window", "benchmarks.suites.cold_start"),
 )
 
 

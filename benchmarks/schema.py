@@ -20,7 +20,7 @@ class Environment(_Strict):
 
     date: str
     commit: str
-    dirty: bool  # tracked files differed from the commit
+    dirty: bool | None  # the code differed from the commit; None where nothing here can tell
     processor: str
     cores: int
     threads: int
@@ -33,17 +33,22 @@ class Environment(_Strict):
     sm: str | None = None
     cuda: str | None = None
     driver: str | None = None
-    clocks: dict[str, str]  # as the GPU's tool, or the processor, gives them
+    clocks: dict[str, str]  # as the GPU's tool, or the processor, gives them: right after the ceilings' load
 
 
 class Ceilings(_Strict):
-    """What this machine was seen to reach, in this run, before anything else was timed."""
+    """The best that this machine was seen to reach in this run, before its suites and after each."""
 
     dtype: str
     flops_per_s: float
     matmul_size: int
     bytes_per_s: float  # read and written
     copy_bytes: int
+
+    def raised(self, again: "Ceilings") -> "Ceilings":
+        """Measured twice: the higher rates."""
+        rates = {key: max(getattr(self, key), getattr(again, key)) for key in ("flops_per_s", "bytes_per_s")}
+        return self.model_copy(update=rates)
 
 
 class Work(_Strict):
@@ -74,7 +79,7 @@ class Verification(_Strict):
 
 
 class Timing(_Strict):
-    """Median and quartiles of interleaved repeats."""
+    """Median and quartiles of interleaved repeats; one repeat has no spread."""
 
     warmup: int
     repeats: int
@@ -84,8 +89,8 @@ class Timing(_Strict):
     samples: list[float]
 
     @property
-    def iqr(self) -> float:
-        return self.upper_quartile - self.lower_quartile
+    def iqr(self) -> float | None:
+        return self.upper_quartile - self.lower_quartile if self.repeats > 1 else None
 
 
 class Measurement(_Strict):
@@ -110,6 +115,15 @@ class Case(_Strict):
 
     def find(self, name: str) -> Measurement | None:
         return next((m for m in self.measurements if m.name == name), None)
+
+    def under(self, ceilings: Ceilings) -> "Case":
+        """With the limit that these ceilings set for its work, and each time's share of it."""
+        limit = self.work.limit(ceilings) if self.work else None
+        shares = [limit / m.timing.median if limit and m.timing else None for m in self.measurements]
+        measurements = [
+            m.model_copy(update={"share_of_limit": share}) for m, share in zip(self.measurements, shares, strict=True)
+        ]
+        return self.model_copy(update={"limit": limit, "measurements": measurements})
 
 
 class Unavailable(_Strict):

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.timing import READINGS, Reading
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.errors import UsageError
 from hero_rt.models.config import HeroConfig
@@ -31,7 +30,6 @@ class Settings(BaseModel):
     frames: tuple[int, ...] = (16, 64, 256, 1024)  # of long-video
     repeats: int | None = None  # None: what the suite does by itself
     only: tuple[str, ...] | None = None
-    clock: Reading = "wall"
     tune: bool = False
     cache: Path = Path("build/benchmarks")
 
@@ -43,8 +41,6 @@ class Settings(BaseModel):
             raise UsageError(f"device {device!r} is not cpu, cuda or cuda:N")
         if asked.get("dtype") not in (None, *DTYPES):
             raise UsageError(f"dtype {asked['dtype']!r} is not one of {', '.join(DTYPES)}")
-        if asked.get("clock") not in (None, *READINGS) or (kind == "cuda" and asked.get("clock") == "cpu-time"):
-            raise UsageError(f"clock {asked['clock']!r} is not wall, or cpu-time on a CPU")
         chosen = DEFAULTS[kind] | {k: v for k, v in asked.items() if v is not None}
         return cls(device=device, **chosen)
 

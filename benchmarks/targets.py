@@ -1,6 +1,6 @@
 """What the project promises, and what the results say of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.contenders import BASELINE, UNCACHED
@@ -12,142 +12,150 @@ H100_STEP = "hero-sd15 256x256x16-cfg fp16"
 
 @dataclass(frozen=True)
 class Seen:
-    """One value of one run; `best` names the contender it belongs to."""
+    """One contender's value in one case; `rounds`: a ratio turn by turn."""
 
+    machine: str
+    case: str
+    contender: str
     value: float
-    best: str
-    run: Run
+    rounds: tuple[float, ...] = ()
+
+
+Look = Callable[[Case], Iterator[tuple[str, float, tuple[float, ...]]]]  # contender, value, rounds
 
 
 @dataclass(frozen=True)
 class Target:
-    """`goal` is a ceiling for times and a floor for ratios and shares; `on` is the GPU or CPU it is promised for."""
+    """`goal` is a ceiling for times and a floor for ratios and shares; `on` is the GPU or CPU it is promised for.
+
+    `cases` are those of `suite` whose name holds it.
+    """
 
     text: str
     goal: float
     unit: str
     at_most: bool
     on: str
-    look: Callable[[Run], Iterator[tuple[float, str]]]
+    suite: str
+    cases: str
+    look: Look
 
     def seen(self, runs: Sequence[Run]) -> Seen | None:
-        """The best of the runs on the right kind of machine; None where nobody measured it.
+        """The worst case, each by its best contender; None where nobody measured it.
 
-        The best and not the latest: one file holds some contenders of a case, another the others.
+        Contenders of a case may lie in several files; one that lies in two counts as the newer file has it.
         """
-        found = [
-            Seen(value, best, run)
-            for run in runs
-            if self.on in (run.environment.gpu or "CPU")
-            for value, best in self.look(run)
-        ]
-        better = min if self.at_most else max
-        return better(found, key=lambda seen: seen.value, default=None)
+        newest: dict[tuple[str, str], dict[str, Seen]] = {}
+        for run in sorted(runs, key=lambda run: run.environment.date):
+            machine = run.environment.gpu or run.environment.processor
+            if self.on not in (run.environment.gpu or "CPU"):
+                continue
+            for case in self._cases(run):
+                found = newest.setdefault((machine, case.name), {})
+                for contender, value, rounds in self.look(case):
+                    found[contender] = Seen(machine, case.name, contender, value, rounds)
+        best = [self._better(contenders.values()) for contenders in newest.values() if contenders]
+        return self._worse(best) if best else None
 
     def met(self, value: float) -> bool:
         return value <= self.goal if self.at_most else value >= self.goal
 
+    def _cases(self, run: Run) -> Iterator[Case]:
+        for result in run.suites:
+            if result.suite == self.suite:
+                yield from (case for case in result.cases if self.cases in case.name)
 
-def _cases(run: Run, suite: str, name: str = "") -> Iterator[Case]:
-    for result in run.suites:
-        if result.suite == suite:
-            yield from (case for case in result.cases if case.name.startswith(name))
+    def _better(self, seen: Iterable[Seen]) -> Seen:
+        return (min if self.at_most else max)(seen, key=lambda one: one.value)
 
-
-def _best_engine(case: Case) -> Measurement | None:
-    engines = [m for m in case.measurements if m.name.startswith(FORMATS) and m.timing is not None]
-    return min(engines, key=lambda m: m.timing.median, default=None)  # type: ignore[union-attr]
-
-
-def _best_time(suite: str, name: str) -> Callable[[Run], Iterator[tuple[float, str]]]:
-    def look(run: Run) -> Iterator[tuple[float, str]]:
-        for case in _cases(run, suite, name):
-            best = _best_engine(case)
-            if best is not None and best.timing is not None:
-                yield best.timing.median, best.name
-
-    return look
+    def _worse(self, seen: Iterable[Seen]) -> Seen:
+        return (max if self.at_most else min)(seen, key=lambda one: one.value)
 
 
-def _best_over(suite: str, name: str, other: str) -> Callable[[Run], Iterator[tuple[float, str]]]:
-    """How many times as fast as `other` the best engine is, in the same case."""
+def _engine_time(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+    for m in case.measurements:
+        if m.name.startswith(FORMATS) and m.timing is not None:
+            yield m.name, m.timing.median, ()
 
-    def look(run: Run) -> Iterator[tuple[float, str]]:
-        for case in _cases(run, suite, name):
-            best, base = _best_engine(case), case.find(other)
-            if best is not None and best.timing and base is not None and base.timing:
-                yield base.timing.median / best.timing.median, best.name
+
+def _engine_over(other: str) -> Look:
+    """How many times as fast as `other` each engine is."""
+
+    def look(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+        for m in case.measurements:
+            if m.name.startswith(FORMATS):
+                yield from _ratio(m, case.find(other))
 
     return look
 
 
-def _cached_over_uncached(suite: str, name: str) -> Callable[[Run], Iterator[tuple[float, str]]]:
-    def look(run: Run) -> Iterator[tuple[float, str]]:
-        for case in _cases(run, suite, name):
-            uncached = case.find(UNCACHED)
-            if uncached is not None and uncached.ratio:
-                yield 1 / uncached.ratio, BASELINE
+def _over(name: str, other: str) -> Look:
+    """How many times as fast as `other` the contender `name` is."""
+
+    def look(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+        found = case.find(name)
+        if found is not None:
+            yield from _ratio(found, case.find(other))
 
     return look
 
 
-def _least_share_of_copy(run: Run) -> Iterator[tuple[float, str]]:
-    shares = [
-        fused.figures["share_of_copy"]
-        for case in _cases(run, "kernels")
-        if " C320 " in case.name and (fused := case.find("fused")) is not None and fused.timing
-    ]
-    if shares:
-        yield min(shares), "fused"
+def _ratio(m: Measurement, other: Measurement | None) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+    if m.timing is not None and other is not None and other.timing is not None:
+        rounds = tuple(slow / fast for slow, fast in zip(other.timing.samples, m.timing.samples, strict=True))
+        yield m.name, other.timing.median / m.timing.median, rounds
 
 
-def _least_over_compile(run: Run) -> Iterator[tuple[float, str]]:
-    ratios = []
-    for case in _cases(run, "kernels"):
-        fused, compiled = case.find("fused"), case.find("compile")
-        if fused is not None and fused.timing and compiled is not None and compiled.timing:
-            ratios.append(compiled.timing.median / fused.timing.median)
-    if ratios:
-        yield min(ratios), "fused"
+def _share_of_copy(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+    fused = case.find("fused")
+    if fused is not None and fused.timing is not None:
+        yield fused.name, fused.figures["share_of_copy"], ()
 
 
 _CLIP_50 = "hero-sd15 256x256x16-cfg fp16 50 steps"
+_STEP, _CLIP = ("H100", "unet-step", H100_STEP), ("H100", "end-to-end", _CLIP_50)
 TARGETS = (
-    Target("one step of hero-sd15, 256x256x16-cfg", 0.0166, "s", True, "H100", _best_time("unet-step", H100_STEP)),
-    Target("the same step over eager-cached", 2.5, "x", False, "H100", _best_over("unet-step", H100_STEP, BASELINE)),
-    Target("the same step over torch.compile", 1.2, "x", False, "H100", _best_over("unet-step", H100_STEP, "compile")),
+    Target("one step of hero-sd15, 256x256x16-cfg", 0.0166, "s", True, *_STEP, _engine_time),
+    Target("the same step over eager-cached", 2.5, "x", False, *_STEP, _engine_over(BASELINE)),
+    Target("the same step over torch.compile", 1.2, "x", False, *_STEP, _engine_over("compile")),
     Target(
         "the same step over torch.compile max-autotune with CUDA graphs",
         1.0,
         "x",
         False,
-        "H100",
-        _best_over("unet-step", H100_STEP, "compile-max-autotune"),
+        *_STEP,
+        _engine_over("compile-max-autotune"),
     ),
-    Target("50 steps end to end, guided, 256x256x16", 1.0, "s", True, "H100", _best_time("end-to-end", _CLIP_50)),
+    Target("50 steps end to end, guided, 256x256x16", 1.0, "s", True, *_CLIP, _engine_time),
+    Target("eager-cached over eager-uncached, 50 steps end to end", 1.5, "x", False, *_CLIP, _over(BASELINE, UNCACHED)),
     Target(
-        "eager-cached over eager-uncached, 50 steps end to end",
-        1.5,
+        "temporal attention at C = 320: share of a copy's bandwidth",
+        0.8,
+        "",
+        False,
+        "",
+        "kernels",
+        " C320 ",
+        _share_of_copy,
+    ),
+    Target(
+        "temporal attention over torch.compile, every level",
+        1.0,
         "x",
         False,
-        "H100",
-        _cached_over_uncached("end-to-end", _CLIP_50),
+        "",
+        "kernels",
+        "",
+        _over("fused", "compile"),
     ),
-    Target("temporal attention at C = 320: share of a copy's bandwidth", 0.8, "", False, "", _least_share_of_copy),
-    Target("temporal attention over torch.compile, every level", 1.0, "x", False, "", _least_over_compile),
     Target(
         "onnxruntime or aoti over eager-cached, hero-tiny end to end",
         1.5,
         "x",
         False,
         "CPU",
-        lambda run: _worst(_best_over("end-to-end", "hero-tiny", BASELINE)(run)),
+        "end-to-end",
+        "hero-tiny",
+        _engine_over(BASELINE),
     ),
 )
-
-
-def _worst(values: Iterator[tuple[float, str]]) -> Iterator[tuple[float, str]]:
-    """The lowest of several cases."""
-    found = list(values)
-    if found:
-        yield min(found)

@@ -4,22 +4,30 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 
 from benchmarks.schema import Timing
 
 CALL = Callable[[], Any]
-Reading = Literal["wall", "cpu-time"]
-# the process's CPU time is what one thread takes where others use the machine too
-READINGS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu-time": time.process_time}
+Attempt = Callable[[str, CALL], Any]
 
 
 class Clock(Protocol):
-    """Times one call, in seconds."""
+    """Times one call: its seconds, and what it returned, so that what is timed can be judged."""
 
-    def __call__(self, call: CALL) -> float: ...
+    def __call__(self, call: CALL) -> tuple[float, Any]: ...
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The timing of a call's turns, and what the last of them returned."""
+
+    timing: Timing
+    last: Any
 
 
 class CudaClock:
@@ -29,14 +37,14 @@ class CudaClock:
         size = torch.cuda.get_device_properties(device).L2_cache_size
         self._flush = torch.empty(max(2 * size, 1 << 26), dtype=torch.uint8, device=device)
 
-    def __call__(self, call: CALL) -> float:
+    def __call__(self, call: CALL) -> tuple[float, Any]:
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self._flush.zero_()
         begin.record()
-        call()
+        out = call()
         end.record()
         end.synchronize()
-        return begin.elapsed_time(end) / 1e3
+        return begin.elapsed_time(end) / 1e3, out
 
 
 class GraphClock(CudaClock):
@@ -44,29 +52,32 @@ class GraphClock(CudaClock):
 
     def __init__(self, device: torch.device):
         super().__init__(device)
-        self._graphs: weakref.WeakKeyDictionary[CALL, torch.cuda.CUDAGraph] = weakref.WeakKeyDictionary()
+        self._graphs: weakref.WeakKeyDictionary[CALL, tuple[torch.cuda.CUDAGraph, Any]] = weakref.WeakKeyDictionary()
 
-    def __call__(self, call: CALL) -> float:
+    def __call__(self, call: CALL) -> tuple[float, Any]:
         """`call` has run before and waits for nothing; what it allocates lives until it is forgotten."""
         if call not in self._graphs:
-            self._graphs[call] = graph = torch.cuda.CUDAGraph()
+            graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                call()
-        return super().__call__(self._graphs[call].replay)
+                out = call()
+            self._graphs[call] = graph, out
+        graph, out = self._graphs[call]
+        seconds, _ = super().__call__(graph.replay)
+        return seconds, out  # the memory that the replay wrote
 
 
 class HostClock:
     """Time of work that host and device share, with the device idle before and after."""
 
-    def __init__(self, device: torch.device, reading: Reading = "wall"):
-        self._device, self._now = device, READINGS[reading]
+    def __init__(self, device: torch.device):
+        self._device = device
 
-    def __call__(self, call: CALL) -> float:
+    def __call__(self, call: CALL) -> tuple[float, Any]:
         synchronize(self._device)
-        started = self._now()
-        call()
+        started = time.perf_counter()
+        out = call()
         synchronize(self._device)
-        return self._now() - started
+        return time.perf_counter() - started, out
 
 
 def synchronize(device: torch.device) -> None:
@@ -74,25 +85,40 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def step_clock(device: torch.device, reading: Reading = "wall") -> Clock:
+def step_clock(device: torch.device) -> Clock:
     """For single steps."""
-    return CudaClock(device) if device.type == "cuda" else HostClock(device, reading)
+    return CudaClock(device) if device.type == "cuda" else HostClock(device)
 
 
-def kernel_clock(device: torch.device, reading: Reading = "wall") -> Clock:
+def kernel_clock(device: torch.device) -> Clock:
     """For single kernels."""
-    return GraphClock(device) if device.type == "cuda" else HostClock(device, reading)
+    return GraphClock(device) if device.type == "cuda" else HostClock(device)
 
 
-def interleave(calls: Mapping[str, CALL], clock: Clock, warmup: int, repeats: int) -> dict[str, Timing]:
-    """Each call once a round, `warmup` rounds unrecorded, then `repeats` recorded."""
+def interleave(
+    calls: Mapping[str, CALL],
+    clock: Clock,
+    warmup: int,
+    repeats: int,
+    attempt: Attempt = lambda _, work: work(),
+) -> dict[str, Timed]:
+    """Each call once a round, `warmup` rounds unrecorded, then `repeats` recorded.
+
+    attempt: runs one turn, under the call's name; a call for which it returns None takes no further turn and is left
+    out.
+    """
     samples: dict[str, list[float]] = {name: [] for name in calls}
+    last: dict[str, Any] = {}
     for turn in range(warmup + repeats):
-        for name, call in calls.items():
-            seconds = clock(call)
+        for name in list(samples):
+            seen = attempt(name, partial(clock, calls[name]))
+            if seen is None:
+                del samples[name]
+                continue
+            seconds, last[name] = seen
             if turn >= warmup:
                 samples[name].append(seconds)
-    return {name: summarise(values, warmup) for name, values in samples.items()}
+    return {name: Timed(summarise(values, warmup), last[name]) for name, values in samples.items()}
 
 
 def summarise(samples: list[float], warmup: int) -> Timing:

@@ -19,7 +19,7 @@ def contender_names(settings: Settings, compiled: bool) -> list[str]:
     """Both baselines always; then what was asked for, or every format (and torch.compile where `compiled`)."""
     others = [*FORMATS, *(f"{name}{AUTOTUNED}" for name in FORMATS if name == "aoti"), *COMPILED]
     if settings.only is None:
-        defaults = [*(["compile"] if compiled else []), *FORMATS]
+        defaults = [*(COMPILED if compiled else ()), *FORMATS]
         return [BASELINE, UNCACHED, *defaults]
     if unknown := [name for name in settings.only if name not in others]:
         raise UsageError(f"unknown contender {unknown[0]!r}; known: {', '.join(others)}")

@@ -20,10 +20,10 @@ _COLOURS = {
 
 def plots_of(stem: str, run: Run) -> Iterator[tuple[str, str]]:
     """(file name, what it shows) of every picture that a run's suites have data for."""
-    if run.find("unet-step"):
+    if _timed(run, "unet-step"):
         yield f"{stem}-step-time.png", "One denoising step against eager, with the physical limit"
         yield f"{stem}-share-of-limit.png", "Share of the physical limit that each reaches"
-    if run.find("long-video"):
+    if _timed(run, "long-video"):
         yield f"{stem}-frames.png", "Latency and peak memory against the number of frames"
 
 
@@ -33,15 +33,19 @@ def draw_plots(stem: str, run: Run, folder: Path) -> None:
 
     matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
-    step, long_video = run.find("unet-step"), run.find("long-video")
+    steps, long_video = _timed(run, "unet-step"), _timed(run, "long-video")
     machine = run.environment.gpu or run.environment.processor
-    if run.settings.get("clock") == "cpu-time":
-        machine += ", CPU time of one thread"
-    if step is not None:
-        _draw_steps(step.cases, machine, folder / f"{stem}-step-time.png")
-        _draw_shares(step.cases, machine, folder / f"{stem}-share-of-limit.png")
-    if long_video is not None:
-        _draw_frames(long_video.cases, machine, folder / f"{stem}-frames.png")
+    if steps:
+        _draw_steps(steps, machine, folder / f"{stem}-step-time.png")
+        _draw_shares(steps, machine, folder / f"{stem}-share-of-limit.png")
+    if long_video:
+        _draw_frames(long_video, machine, folder / f"{stem}-frames.png")
+
+
+def _timed(run: Run, suite: str) -> list[Case]:
+    """The cases with a time to draw: all contenders of a case may have failed."""
+    result = run.find(suite)
+    return [case for case in result.cases if any(m.timing for m in case.measurements)] if result else []
 
 
 def _draw_steps(cases: Sequence[Case], machine: str, path: Path) -> None:

@@ -1,10 +1,10 @@
 """Results as Markdown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.roofline import submodule_work
 from benchmarks.runner import milliseconds
-from benchmarks.schema import Measurement, OperatorTime, Run, SuiteResult
+from benchmarks.schema import Environment, Measurement, OperatorTime, Run, SuiteResult
 from benchmarks.targets import TARGETS
 from hero_rt.models.boundary import SUBMODULES
 from hero_rt.profile import Profile
@@ -30,8 +30,12 @@ def target_table(runs: Sequence[Run]) -> Iterator[str]:
             yield f"| {target.text} | {goal} | {nothing} | {where} |"
             continue
         verdict = "met" if target.met(seen.value) else "**missed**"
-        machine = seen.run.environment.gpu or seen.run.environment.processor
-        yield f"| {target.text} | {goal} | {_value(seen.value, target.unit)} ({seen.best}): {verdict} | {machine} |"
+        value, note = _value(seen.value, target.unit), seen.contender
+        if len(seen.rounds) > 1:
+            note += f", {min(seen.rounds):.2f} to {max(seen.rounds):.2f} in {len(seen.rounds)} rounds"
+        yield f"| {target.text} | {goal} | {value} ({note}): {verdict} | {seen.machine} |"
+    yield ""
+    yield "Of the contenders that a target allows the best, of its cases the worst. Rounds: the ratio turn by turn."
     yield ""
 
 
@@ -65,23 +69,31 @@ def _si(value: float) -> str:
 def machine_lines(run: Run) -> Iterator[str]:
     """Where and with what a run was made, and the ceilings that it measured."""
     e, c = run.environment, run.ceilings
-    clocks = ", ".join(f"{name} {value}" for name, value in e.clocks.items())
+    clocks = _clocks(e.clocks)
     versions = ", ".join(f"{name} {value}" for name, value in e.versions.items())
     where = f"{e.gpu} (SM {e.sm}, CUDA {e.cuda}, driver {e.driver}), " if e.gpu else ""
     yield (
-        f"{where}{e.processor}, {e.cores} cores, threads: {e.threads}, {e.memory_bytes / 2**30:.0f} GiB; {clocks}; "
-        f"load average before the run {e.load_average}. Python {e.python}, {versions}. "
-        f"Commit {e.commit[:10]}{', with changes' if e.dirty else ''}, {e.date[:10]}."
+        f"{where}{e.processor}, {e.cores} cores, threads: {e.threads}, {e.memory_bytes / 2**30:.0f} GiB; "
+        f"{clocks} under load; load average before the run {e.load_average}. Python {e.python}, {versions}. "
+        f"Commit {commit_name(e)}, {e.date[:10]}."
     )
     yield ""
-    if run.settings.get("clock") == "cpu-time":
-        yield "Times are the process's CPU time on one thread: the machine was not quiet. Not wall time."
-        yield ""
     yield (
-        f"Ceilings measured first: {c.flops_per_s / 1e12:.3g} TFLOP/s ({c.dtype} product of "
-        f"{c.matmul_size}x{c.matmul_size} matrices), {c.bytes_per_s / 1e9:.4g} GB/s (copy of {c.copy_bytes >> 20} MiB)."
+        f"Ceilings, the best seen before the suites and after each: {c.flops_per_s / 1e12:.3g} TFLOP/s ({c.dtype} "
+        f"product of {c.matmul_size}x{c.matmul_size} matrices), {c.bytes_per_s / 1e9:.4g} GB/s (copy of "
+        f"{c.copy_bytes >> 20} MiB)."
     )
     yield ""
+
+
+def commit_name(environment: Environment) -> str:
+    """Ten digits, and whether the code was the commit's."""
+    changes = {True: ", with changes", False: "", None: ", unknown whether with changes"}
+    return (environment.commit[:10] or "unknown") + changes[environment.dirty]
+
+
+def _clocks(clocks: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in clocks.items())
 
 
 def suite_table(result: SuiteResult) -> Iterator[str]:
@@ -98,6 +110,9 @@ def suite_table(result: SuiteResult) -> Iterator[str]:
             cells += [_figure(key, m.figures[key]) if key in m.figures else "" for key in figures]
             yield f"| {' | '.join(cells)} |"
     yield ""
+    if result.clocks_after:
+        yield f"Clocks after it: {_clocks(result.clocks_after)}."
+        yield ""
     if not result.finished:
         yield "The run was cut after these cases."
         yield ""
@@ -113,7 +128,8 @@ def _timing(m: Measurement, limited: bool) -> list[str]:
         return ["**mismatch**", "", "", *([""] if limited else [])]
     share = [f"{m.share_of_limit:.2f}" if m.share_of_limit else ""] if limited else []
     ratio = f"{m.ratio:.2f}x" if m.ratio else ""
-    return [milliseconds(m.timing.median), milliseconds(m.timing.iqr), ratio, *share]
+    spread = "one run" if m.timing.iqr is None else milliseconds(m.timing.iqr)
+    return [milliseconds(m.timing.median), spread, ratio, *share]
 
 
 def _figure_name(key: str) -> str:

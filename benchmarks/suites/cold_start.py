@@ -1,4 +1,4 @@
-"""From a fresh process to the first finished window, as a user's first clip meets it: nothing is warm."""
+"""In a fresh process, from opening engines to the first finished window: nothing is warm."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,8 +9,9 @@ import numpy as np
 from benchmarks.clip_run import outpaint_pan
 from benchmarks.contenders import BASELINE, contender_names
 from benchmarks.context import Context
-from benchmarks.fresh_process import ClipJob, ClipOutcome, run_in_fresh_process
+from benchmarks.fresh_process import ClipJob, ClipOutcome, Ends, run_in_fresh_process
 from benchmarks.measure import Contender, compare_frames, measure
+from benchmarks.roofline import clip_work
 from benchmarks.schema import Case, Verification
 from hero_export.verify import THRESHOLDS
 
@@ -19,11 +20,13 @@ REPEATS = 3
 
 
 def run(context: Context) -> Iterator[Case]:
-    """The time is from the process's start, and figures tell its parts. Files may lie in the system's cache."""
+    """The time is from opening on, and figures tell its parts and the process's start. Files may lie in a cache."""
     settings = context.settings
     sets = context.open(contender_names(settings, compiled=False))
     for profile in settings.profiles():
-        want = next(outpaint_pan(context.truth, profile, profile.frames, STEPS, "stream"))
+        want = Ends()
+        want.add(next(outpaint_pan(context.truth, profile, profile.frames, STEPS, "stream")))
+        check = partial(_check, context, want.frames())
         contenders = {}
         for name, engines in sets.items():
             folder = context.attempt(f"{name} {profile}", partial(context.folder, engines, profile))
@@ -31,18 +34,25 @@ def run(context: Context) -> Iterator[Case]:
                 continue
             job = ClipJob(settings, name, folder, profile, profile.frames, STEPS, "stream", warm=False)
             runs: list[ClipOutcome] = []
-            contenders[name] = Contender(_caller(job, runs), partial(_check, context, want), partial(_figures, runs))
+            contenders[name] = Contender(_caller(job, runs), check, partial(_figures, runs))
         yield measure(
             f"{settings.preset} {profile} {settings.dtype} {STEPS} steps",
             contenders,
             baseline=BASELINE,
-            clock=lambda call: call().cold,
+            clock=_clock,
             warmup=0,
             repeats=settings.repeats or REPEATS,
+            work=clip_work(settings.preset, settings.dtype, profile, STEPS),
+            ceilings=context.ceilings,
             attempt=context.attempt,
         )
     for engines in sets.values():
         engines.close()
+
+
+def _clock(call: Callable[[], ClipOutcome]) -> tuple[float, ClipOutcome]:
+    outcome = call()
+    return outcome.cold, outcome
 
 
 def _check(context: Context, want: np.ndarray, got: ClipOutcome) -> Verification:

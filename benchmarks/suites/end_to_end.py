@@ -1,6 +1,10 @@
-"""A window of frames to frames: prepare, denoise and decode apart, video I/O apart, memory apart."""
+"""A window of frames to frames: prepare, denoise and decode apart, video I/O apart, memory apart.
+
+The clip is one window long, so that its time is the latency to the first finished window too.
+"""
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,9 +18,8 @@ from benchmarks.contenders import BASELINE, contender_names
 from benchmarks.context import Context
 from benchmarks.fresh_process import ClipJob, run_in_fresh_process
 from benchmarks.measure import Contender, compare, measure, psnr_of
-from benchmarks.roofline import clip_work
+from benchmarks.roofline import boundary_bytes, clip_work
 from benchmarks.schema import Case, Verification
-from benchmarks.timing import READINGS
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import EngineSet
 from hero_rt.models.boundary import SUBMODULES
@@ -55,16 +58,18 @@ def peak_memory(context: Context, name: str, engines: EngineSet, profile: Profil
 
     None where it fails, which is reported.
     """
+    settings = context.settings
     folder = context.folder(engines, profile)
-    job = ClipJob(context.settings, name, folder, profile, profile.frames, MEMORY_STEPS, "joint", warm=False)
+    job = ClipJob(settings, name, folder, profile, profile.frames, MEMORY_STEPS, "joint", warm=False)
     seen = context.attempt(f"{name} {profile}", partial(run_in_fresh_process, job))
     if seen is None:
         return None
+    boundary = boundary_bytes(settings.preset, settings.dtype, profile)
     return {
         "peak_bytes": seen.peak_bytes,
         "weights_bytes": seen.weights_bytes,
-        "boundary_bytes": seen.boundary_bytes,
-        "scratch_bytes": seen.scratch_bytes,
+        "boundary_bytes": boundary,
+        "scratch_bytes": max(0, seen.peak_bytes - seen.weights_bytes - boundary),
     }
 
 
@@ -79,7 +84,7 @@ def measure_clip(
     clip, canvas = pan_for(profile, profile.frames)
     source = clip.stack()
     want = run_clip(context.truth, source, canvas, profile, steps)
-    thresholds, now, warmup = THRESHOLDS[settings.dtype], READINGS[settings.clock], WARMUP[context.device.type]
+    thresholds, warmup = THRESHOLDS[settings.dtype], WARMUP[context.device.type]
 
     def check(got: ClipRun) -> Verification:
         seen = compare(got.latents, want.latents, thresholds.latents, context.truth_name)
@@ -91,7 +96,7 @@ def measure_clip(
 
     def caller(name: str) -> Callable[[], ClipRun]:
         def call() -> ClipRun:
-            runs[name].append(run_clip(sets[name], source, canvas, profile, steps, now))
+            runs[name].append(run_clip(sets[name], source, canvas, profile, steps))
             return runs[name][-1]
 
         return call
@@ -103,7 +108,7 @@ def measure_clip(
         }
         return phases | memory[name] | video
 
-    video = video_io(want.frames, source, now)
+    video = video_io(want.frames, source)
     return measure(
         f"{settings.preset} {profile} {settings.dtype} {steps} steps",
         {name: Contender(caller(name), check, partial(figures, name)) for name in sets},
@@ -117,7 +122,7 @@ def measure_clip(
     )
 
 
-def video_io(result: np.ndarray, source: np.ndarray, now: Callable[[], float]) -> dict[str, float]:
+def video_io(result: np.ndarray, source: np.ndarray) -> dict[str, float]:
     """Seconds to decode the source's window from H.264, and to encode the result's. Engines have no part in it."""
     reads, writes = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -125,14 +130,14 @@ def video_io(result: np.ndarray, source: np.ndarray, now: Callable[[], float]) -
             path = Path(folder) / f"source{turn}.mp4"
             with create_video(path, source.shape[2], source.shape[1], FRAME_RATE) as writer:
                 writer.write(source)
-            started = now()
+            started = time.perf_counter()
             with open_video(path) as video:
                 assert len(list(video.frames())) == len(source)
-            reads.append(now() - started)
-            started = now()
+            reads.append(time.perf_counter() - started)
+            started = time.perf_counter()
             with create_video(
                 Path(folder) / f"result{turn}.mp4", result.shape[2], result.shape[1], FRAME_RATE
             ) as writer:
                 writer.write(result)
-            writes.append(now() - started)
+            writes.append(time.perf_counter() - started)
     return {"video_read_s": median(reads), "video_write_s": median(writes)}

@@ -1,16 +1,14 @@
 """Cost and memory against the number of frames: streaming, whose cost is a window's, and joint, which grows."""
 
-import functools
-from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
+from collections.abc import Callable, Iterator
+from functools import partial
+from statistics import median
 
 from benchmarks.clip_run import Mode, outpaint_pan
 from benchmarks.contenders import BASELINE, contender_names
 from benchmarks.contenders.uncached import step_io, without
 from benchmarks.context import Context
-from benchmarks.fresh_process import FIRST_FRAMES, ClipJob, ClipOutcome, run_in_fresh_process
+from benchmarks.fresh_process import ClipJob, ClipOutcome, Ends, run_in_fresh_process
 from benchmarks.measure import Contender, compare_frames, measure
 from benchmarks.roofline import bytes_of, clip_work
 from benchmarks.schema import Case, Verification
@@ -22,6 +20,8 @@ from hero_rt.profile import Profile
 from hero_rt.windows import count_stream_windows, joint_windows
 
 STEPS = 4
+REPEATS = 3
+LONGEST_REPEATED = 256  # frames: a longer clip is run once, and is many windows
 LONGEST_JOINT = 4 * MAX_JOINT_FRAMES  # past what `auto` would choose, to show the growth
 
 
@@ -40,47 +40,70 @@ def run(context: Context) -> Iterator[Case]:
         engines.close()
 
 
-def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: int, sets: dict[str, EngineSet]) -> Case:
-    """One clip of `num_frames` a contender, each in a fresh process whose first window is not timed.
+class Runs:
+    """A contender's runs, each in a fresh process whose first window is not timed.
 
-    One run, of many windows, both verified and timed. The first frames are compared with the truth, which streams no
-    further: what a stream has finished does not depend on what follows.
+    The run that is verified is the first of the timed ones too: in a new process nothing is warmer than in another.
     """
+
+    def __init__(self, job: ClipJob):
+        self._job = job
+        self._verified: ClipOutcome | None = None
+        self._timed: list[ClipOutcome] = []
+
+    def __call__(self) -> ClipOutcome:
+        """The verified run again where it was not timed yet, else a new one."""
+        if self._verified is None:
+            self._verified = run_in_fresh_process(self._job)
+            return self._verified
+        self._timed.append(run_in_fresh_process(self._job) if self._timed else self._verified)
+        return self._timed[-1]
+
+    def figures(self, prepared_bytes: float) -> dict[str, float]:
+        """Of the timed runs; the windows that are held at once follow from their shapes."""
+        return {
+            "seconds_per_frame": median(run.total for run in self._timed) / self._job.num_frames,
+            "first_window_s": median(run.first_window for run in self._timed),
+            "prepared_bytes": prepared_bytes,
+            "peak_bytes": max(run.peak_bytes for run in self._timed),
+        }
+
+
+def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: int, sets: dict[str, EngineSet]) -> Case:
+    """One clip of `num_frames` a contender; the first frames and the last window are compared with the truth's."""
     settings = context.settings
-    judged = min(num_frames, FIRST_FRAMES)
-    length = judged if mode == "stream" else num_frames
-    want = np.concatenate(list(outpaint_pan(context.truth, profile, length, STEPS, mode)))[:judged]
+    want = Ends()
+    for chunk in outpaint_pan(context.truth, profile, num_frames, STEPS, mode):
+        want.add(chunk)
     held = bytes_of(without(step_io(context.model, profile)[0], "sample", "timestep"))
     if mode == "stream":
         windows = count_stream_windows(num_frames, profile.frames, OVERLAP)
     else:
         windows = len(joint_windows(num_frames, profile.frames, OVERLAP))
+    prepared = held * (1 if mode == "stream" else windows)
 
     def check(got: ClipOutcome) -> Verification:
-        return compare_frames(got.frames, want, THRESHOLDS[settings.dtype].psnr, context.truth_name)
+        return compare_frames(got.frames, want.frames(), THRESHOLDS[settings.dtype].psnr, context.truth_name)
 
-    def contender(name: str, folder: Path) -> Contender:
-        job = ClipJob(settings, name, folder, profile, num_frames, STEPS, mode, warm=True)
-        run_once = functools.cache(lambda: run_in_fresh_process(job))
-
-        def figures() -> dict[str, float]:
-            return {
-                "seconds_per_frame": run_once().total / num_frames,
-                "first_window_s": run_once().first_window,
-                "prepared_bytes": held * (1 if mode == "stream" else windows),  # windows held at once, by their shapes
-                "peak_bytes": run_once().peak_bytes,
-            }
-
-        return Contender(run_once, check, figures)
+    def contender(name: str, engines: EngineSet) -> Contender:
+        folder = context.folder(engines, profile)
+        runs = Runs(ClipJob(settings, name, folder, profile, num_frames, STEPS, mode, warm=True))
+        return Contender(runs, check, partial(runs.figures, prepared))
 
     return measure(
         f"{settings.preset} {profile} {settings.dtype} {STEPS} steps {mode} {num_frames} frames",
-        {name: contender(name, context.folder(engines, profile)) for name, engines in sets.items()},
+        {name: contender(name, engines) for name, engines in sets.items()},
         baseline=BASELINE,
-        clock=lambda call: call().total,  # what the process measured, without its start
+        clock=_clock,
         warmup=0,
-        repeats=1,
+        repeats=settings.repeats or (REPEATS if num_frames <= LONGEST_REPEATED else 1),
         work=clip_work(settings.preset, settings.dtype, profile, STEPS) * windows,
         ceilings=context.ceilings,
         attempt=context.attempt,
     )
+
+
+def _clock(call: Callable[[], ClipOutcome]) -> tuple[float, ClipOutcome]:
+    """What the process measured, without its start."""
+    outcome = call()
+    return outcome.total, outcome

@@ -55,7 +55,7 @@ def test_every_step_is_a_command_that_the_runner_takes(step, monkeypatch):
     assert not stop.value.code
     (((suite,), settings),) = asked
     assert suite.name == step.arguments[0]
-    assert (settings.preset, settings.dtype) == ("hero-sd15", "fp16")
+    assert (settings.preset, settings.dtype) == ("hero-sd15", "fp32" if "fp32" in step.name else "fp16")
     from benchmarks.contenders import contender_names
 
     assert contender_names(settings, compiled=False)[:2] == ["eager-cached", "eager-uncached"]
@@ -83,8 +83,32 @@ def test_what_was_cut_before_its_first_case_comes_last_and_what_has_one_is_kept(
     assert files == ["new-gpu.json", "empty-gpu.json"]
 
 
+@pytest.mark.parametrize(
+    ("left", "keeps_its_place"), [pytest.param(480.0, False, id="whole"), pytest.param(200.0, True, id="remainder")]
+)
+def test_only_what_had_a_whole_budget_without_a_case_loses_its_place(monkeypatch, tmp_path, left, keeps_its_place):
+    def cut(command, seconds):
+        run = run_with({})
+        run.suites[0].cases, run.suites[0].finished = [], False
+        write_run(Path(command[command.index("--json") + 1]), run)
+
+    monkeypatch.setattr(gpu_report, "_run", cut)
+    clock = iter([480.0, left])
+    assert run_steps([Step("one", ("kernels",))], tmp_path, "gpu", "cuda", lambda: next(clock)) == []
+    assert (tmp_path / "one-gpu.json").is_file() != keeps_its_place
+
+
+def test_what_a_step_leaves_running_is_stopped_too(tmp_path):
+    mark = tmp_path / "still-running"
+    grandchild = f"import time; time.sleep(2); open({str(mark)!r}, 'w')"
+    child = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {grandchild!r}])"
+    assert gpu_report._run([sys.executable, "-c", child], 60.0) == 0
+    time.sleep(3)
+    assert not mark.exists()
+
+
 def test_no_step_starts_when_the_budget_is_spent(commands, tmp_path):
-    left = iter([100.0, 10.0])
+    left = iter([100.0, 100.0, 10.0])
     run_steps([Step("one", ("kernels",)), Step("two", ("kernels",))], tmp_path, "gpu", "cuda", lambda: next(left))
     assert [seconds for _, seconds in commands] == [100.0]
 
@@ -103,6 +127,7 @@ def test_a_step_that_fails_is_said_and_the_others_go_on(commands, monkeypatch, t
     monkeypatch.setattr(gpu_report, "_run", lambda command, seconds: next(codes))
     steps = [Step("one", ("kernels",)), Step("two", ("kernels",))]
     assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 100.0) == ["one ended with exit code 3"]
+    assert next(codes, None) is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")

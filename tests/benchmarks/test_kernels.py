@@ -1,5 +1,6 @@
 """What the suite `kernels` measures, and how it judges. Nothing is timed here."""
 
+import pytest
 import torch
 
 from benchmarks.kernels.temporal_attention_im3 import Operands, checker, levels, same, with_bandwidth
@@ -22,13 +23,17 @@ def test_operands_are_the_presets_levels_at_both_sizes():
 def test_one_wrong_token_is_a_mismatch_and_rounding_is_none():
     operands = Operands("case", (1, 8, 6, 16), 2, "fp16")
     q, k, v, alpha = operands.make(torch.device("cpu"))
-    want = reference(q, k, v, alpha, 2)
-    check = checker(operands, want, v)
-    assert check(want.half()).passed
+    want = reference(q.float(), k.float(), v.float(), alpha, 2)
+    check = checker(operands, q, k, v, alpha)
+    rounded = check(want.half())
+    assert rounded.passed
+    assert 1e-5 < rounded.relative_l2 < 2**-11  # half a unit in FP16's last place, of a value
     assert not check(torch.full_like(want, float("nan"))).passed
     wrong = want.clone()
     wrong[0, 3, 2, 1] += 0.1
-    assert not check(wrong).passed
+    seen = check(wrong)
+    assert not seen.passed
+    assert seen.relative_l2 == pytest.approx(0.1 / want[0, 3, 2].norm().item(), rel=1e-3)
     assert same(v.clone(), v).passed
     assert not same(v + 1, v).passed
 

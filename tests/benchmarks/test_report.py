@@ -8,9 +8,9 @@ import pytest
 from benchmarks.report.builds import build_section
 from benchmarks.report.document import IMAGES, NOTES, PAGE, page, read_runs, write_report
 from benchmarks.report.plots import plots_of
-from benchmarks.report.tables import suite_table, target_table
-from benchmarks.schema import Case, Measurement, SuiteResult, Unavailable, Verification, write_run
-from benchmarks.targets import TARGETS
+from benchmarks.report.tables import machine_lines, suite_table, target_table
+from benchmarks.schema import Case, Measurement, Run, SuiteResult, Unavailable, Verification, write_run
+from benchmarks.targets import TARGETS, Target
 from benchmarks.timing import summarise
 from tests.benchmarks.test_compare import run_with
 
@@ -73,6 +73,61 @@ def test_targets_of_a_gpu_are_not_yet_measured_until_a_run_says_otherwise():
     assert text.count("**not yet measured on a GPU**") == 5
     run.suites[0].cases[0].measurements[2].timing = summarise([0.02], 0)
     assert "20.0 ms (aoti): **missed**" in "\n".join(target_table([run]))
+
+
+def on_a_gpu(date: str, suite: str, cases: dict[str, dict[str, list[float]]]) -> Run:
+    run = run_with({})
+    run.environment.gpu, run.environment.date = "NVIDIA H100 80GB HBM3", date
+    run.suites[0].suite = suite
+    run.suites[0].cases = [
+        Case(name=name, baseline="eager", measurements=[measured(key, times) for key, times in contenders.items()])
+        for name, contenders in cases.items()
+    ]
+    return run
+
+
+def find_target(text: str) -> Target:
+    return next(target for target in TARGETS if text in target.text)
+
+
+def test_of_contenders_the_best_counts_and_of_cases_the_worst():
+    target = find_target("temporal attention over torch.compile")
+    slow = on_a_gpu("2026-01-01", "kernels", {"L0": {"fused": [2.0], "compile": [3.0]}})
+    fast = on_a_gpu("2026-01-02", "kernels", {"L1": {"fused": [1.0], "compile": [4.0]}})
+    assert target.seen([slow, fast]).value == target.seen([fast, slow]).value == 1.5
+    again = on_a_gpu("2026-01-03", "kernels", {"L0": {"fused": [1.0], "compile": [2.0]}})
+    assert target.seen([again, slow, fast]).value == 2.0  # the newer file, whatever order they are read in
+
+    step = find_target("one step of hero-sd15")
+    name = "hero-sd15 256x256x16-cfg fp16"
+    aoti = on_a_gpu("2026-01-01", "unet-step", {name: {"aoti": [0.015]}})
+    tensorrt = on_a_gpu("2026-01-02", "unet-step", {name: {"tensorrt": [0.02]}})
+    assert (step.seen([aoti, tensorrt]).value, step.seen([aoti, tensorrt]).contender) == (0.015, "aoti")
+
+
+def test_a_ratio_is_shown_with_its_rounds():
+    run = run_with({"eager-cached": [1.0, 2.0, 3.0], "aoti": [1.0, 1.0, 1.5]})
+    run.suites[0].suite, run.suites[0].cases[0].name = "end-to-end", "hero-tiny 128x128x16 fp32 25 steps"
+    text = "\n".join(target_table([run]))
+    assert "2.00x (aoti, 1.00 to 2.00 in 3 rounds): met | a processor |" in text
+
+
+@pytest.mark.parametrize(
+    ("dirty", "says"),
+    [(True, "cccccccccc, with changes"), (False, "cccccccccc"), (None, "cccccccccc, unknown whether with changes")],
+)
+def test_a_page_says_whether_the_code_was_the_commits(dirty, says):
+    run = run_with({})
+    run.environment.dirty = dirty
+    assert f"Commit {says}, 2026-01-01." in next(machine_lines(run))
+
+
+def test_a_case_in_which_nothing_matched_is_not_drawn_and_stops_nothing(tmp_path):
+    run = run_with({"eager-cached": None})
+    write_run(tmp_path / "results/cpu.json", run)
+    write_report(tmp_path / "results", tmp_path / "docs")
+    assert "| case | eager-cached | **mismatch** |" in (tmp_path / "docs" / PAGE).read_text()
+    assert list(plots_of("cpu", run)) == []
 
 
 def test_a_build_report_becomes_a_table():

@@ -18,19 +18,21 @@ class FakeClock:
         self.seconds = {name: iter(values) for name, values in seconds.items()}
         self.order: list[str] = []
 
-    def __call__(self, call) -> float:
+    def __call__(self, call):
         name = call()
         self.order.append(name)
-        return next(self.seconds[name])
+        return next(self.seconds[name]), name
 
 
 def test_contenders_take_turns_and_the_warm_up_is_not_recorded():
     clock = FakeClock({"a": [100.0, 1.0, 2.0, 3.0], "b": [100.0, 4.0, 6.0, 5.0]})
     timings = interleave({"a": lambda: "a", "b": lambda: "b"}, clock, warmup=1, repeats=3)
     assert clock.order == ["a", "b"] * 4
-    assert timings["a"].samples == [1.0, 2.0, 3.0]
-    assert (timings["a"].median, timings["b"].median) == (2.0, 5.0)
-    assert (timings["b"].warmup, timings["b"].repeats) == (1, 3)
+    a, b = timings["a"].timing, timings["b"].timing
+    assert a.samples == [1.0, 2.0, 3.0]
+    assert (a.median, b.median) == (2.0, 5.0)
+    assert (b.warmup, b.repeats) == (1, 3)
+    assert timings["b"].last == "b"
 
 
 class RecordedCuda:
@@ -61,8 +63,9 @@ def test_a_kernel_is_captured_once_and_only_its_replay_lies_between_the_events(m
 
     def kernel():
         cuda.order.append("kernel")
+        return "the captured output"
 
-    assert [clock(kernel), clock(kernel)] == [2e-3, 2e-3]  # of elapsed milliseconds
+    assert [clock(kernel), clock(kernel)] == [(2e-3, "the captured output")] * 2  # of elapsed milliseconds
     assert cuda.order == ["kernel", *["event", "replay", "event"] * 2]
 
 
@@ -77,7 +80,7 @@ def test_a_kernel_is_captured_once_and_only_its_replay_lies_between_the_events(m
 def test_quartiles(samples, quartiles):
     timing = summarise(samples, warmup=0)
     assert (timing.lower_quartile, timing.median, timing.upper_quartile) == quartiles
-    assert timing.iqr == quartiles[2] - quartiles[0]
+    assert timing.iqr == (quartiles[2] - quartiles[0] if len(samples) > 1 else None)
 
 
 def judged(passed: bool) -> Verification:
@@ -123,6 +126,46 @@ def test_a_contender_that_fails_is_left_out_and_the_others_are_timed():
     assert said == [("broken case", "no such kernel")]
     with pytest.raises(RuntimeError, match="no such kernel"):
         measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
+
+
+def test_what_is_timed_is_judged_too():
+    """As an engine whose first call runs another way than those that follow."""
+    calls = iter(["right", "wrong", "wrong"])
+    contenders = {
+        "a": Contender(lambda: "a", lambda _: judged(True)),
+        "graph": Contender(lambda: next(calls), lambda got: judged(got == "right"), lambda: {"fast": 1.0}),
+    }
+    clock = FakeClock({"a": [2.0, 2.0], "wrong": [1.0, 1.0]})
+    a, graph = measure("case", contenders, baseline="a", clock=clock, warmup=1, repeats=1).measurements
+    assert a.timing is not None
+    assert (graph.timing, graph.ratio, graph.figures) == (None, None, {})
+    assert not graph.verification.passed
+
+
+@pytest.mark.parametrize("turn", [pytest.param(1, id="warm-up"), pytest.param(2, id="timed")])
+def test_a_contender_that_fails_after_its_first_call_costs_the_others_nothing(turn):
+    said = []
+
+    def attempt(name, work):
+        try:
+            return work()
+        except RuntimeError as error:
+            said.append((name, str(error)))
+
+    def calls():
+        for _ in range(turn):
+            yield "b"
+        raise RuntimeError("capture failed")
+
+    failing = calls()
+    contenders = {
+        "a": Contender(lambda: "a", lambda _: judged(True)),
+        "b": Contender(lambda: next(failing), lambda _: judged(True)),
+    }
+    clock = FakeClock({"a": [9.0, 2.0, 3.0], "b": [1.0]})
+    case = measure("case", contenders, baseline="a", clock=clock, warmup=1, repeats=2, attempt=attempt)
+    assert [(m.name, m.timing.samples) for m in case.measurements] == [("a", [2.0, 3.0])]
+    assert said == [("b case", "capture failed")]
 
 
 def test_without_a_baseline_that_matches_there_are_no_ratios():
