@@ -1,4 +1,6 @@
-"""What the suite `kernels` measures, and how it judges. Nothing is timed here."""
+"""What the suite `kernels` measures, and how it judges. No time is judged here."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,8 +8,9 @@ import torch
 from benchmarks.kernels.temporal_attention_im3 import Operands, checker, levels, same, with_bandwidth
 from benchmarks.schema import Case, Measurement, Verification
 from benchmarks.settings import Settings
-from benchmarks.timing import summarise
+from benchmarks.timing import HostClock, summarise
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
+from tests.kernels import interpreter
 
 
 def test_operands_are_the_presets_levels_at_both_sizes():
@@ -52,3 +55,22 @@ def test_bandwidth_counts_q_k_v_read_and_o_written_and_is_held_against_a_copy():
     ).measurements
     assert fused.figures == {"bytes_per_s": operands.work.bytes / 2e-3, "share_of_copy": 0.5}
     assert copy.figures["share_of_copy"] == 1.0
+
+
+def at_once(_, work):
+    return work()
+
+
+def test_tuning_verifies_every_configuration_against_the_default_one():
+    operands = Operands("case", (1, 8, 6, 16), 2, "fp32")
+    cpu = torch.device("cpu")
+    context = SimpleNamespace(device=cpu, ceilings=None, attempt=at_once)
+    with interpreter.start() as pool:
+        tune = interpreter.runner(pool, "benchmarks.kernels.temporal_attention_im3", "tune")
+        case = tune(operands, context, HostClock(cpu), 1)
+    names = [m.name for m in case.measurements]
+    assert len(names) == len({*names}) > 20
+    assert case.baseline in names
+    for m in case.measurements:
+        assert m.verification.relative_l2 < 1e-5
+        assert m.ratio == pytest.approx(case.find(case.baseline).timing.median / m.timing.median)
