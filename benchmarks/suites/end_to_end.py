@@ -27,7 +27,7 @@ from hero_rt.profile import Profile
 from hero_rt.video import create_video, open_video
 
 # the run that is verified warms up; on a GPU one more, as engines capture their graph in their second
-WARMUP, REPEATS = {"cpu": 0, "cuda": 1}, 3
+WARMUP, REPEATS = {"cpu": 0, "cuda": 1}, 5
 MEMORY_STEPS = 2  # memory does not grow with the steps
 
 
