@@ -44,7 +44,7 @@ class ClipJob:
 
 @dataclass(frozen=True)
 class ClipOutcome:
-    """Seconds and bytes; `frames` are the clip's `ends`."""
+    """Seconds and bytes; `frames` are what `Ends` keeps of the clip."""
 
     start: float  # of the process, imports included
     open: float  # engines, or the PyTorch model with its libraries
@@ -66,18 +66,18 @@ class Ends:
     def __init__(self) -> None:
         self.count = 0
         self._first: list[np.ndarray] = []
-        self._last: np.ndarray | None = None
+        self._last: list[np.ndarray] = []
 
     def add(self, chunk: np.ndarray) -> None:
         """chunk: uint8 [n, H, W, 3], the next frames."""
         if self.count < FIRST_FRAMES:
             self._first.append(chunk[: FIRST_FRAMES - self.count])
-        self._last = chunk[-FIRST_FRAMES:]
+        self._last = [chunk[-FIRST_FRAMES:]]
         self.count += len(chunk)
 
     def frames(self) -> np.ndarray:
         """uint8 [N, H, W, 3]; a short clip's last frames come twice."""
-        return np.concatenate([*self._first, *([] if self._last is None else [self._last])])
+        return np.concatenate([*self._first, *self._last])
 
 
 def run_in_fresh_process(job: ClipJob) -> ClipOutcome:

@@ -21,7 +21,8 @@ class Seen:
     rounds: tuple[float, ...] = ()
 
 
-Look = Callable[[Case], Iterator[tuple[str, float, tuple[float, ...]]]]  # contender, value, rounds
+Values = Iterator[tuple[str, float, tuple[float, ...]]]  # contender, value, rounds
+Look = Callable[[Case], Values]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Target:
         return (max if self.at_most else min)(seen, key=lambda one: one.value)
 
 
-def _engine_time(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+def _engine_time(case: Case) -> Values:
     for m in case.measurements:
         if m.name.startswith(FORMATS) and m.timing is not None:
             yield m.name, m.timing.median, ()
@@ -81,7 +82,7 @@ def _engine_time(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
 def _engine_over(other: str) -> Look:
     """How many times as fast as `other` each engine is."""
 
-    def look(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+    def look(case: Case) -> Values:
         for m in case.measurements:
             if m.name.startswith(FORMATS):
                 yield from _ratio(m, case.find(other))
@@ -92,7 +93,7 @@ def _engine_over(other: str) -> Look:
 def _over(name: str, other: str) -> Look:
     """How many times as fast as `other` the contender `name` is."""
 
-    def look(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+    def look(case: Case) -> Values:
         found = case.find(name)
         if found is not None:
             yield from _ratio(found, case.find(other))
@@ -100,13 +101,13 @@ def _over(name: str, other: str) -> Look:
     return look
 
 
-def _ratio(m: Measurement, other: Measurement | None) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+def _ratio(m: Measurement, other: Measurement | None) -> Values:
     if m.timing is not None and other is not None and other.timing is not None:
         rounds = tuple(slow / fast for slow, fast in zip(other.timing.samples, m.timing.samples, strict=True))
         yield m.name, other.timing.median / m.timing.median, rounds
 
 
-def _share_of_copy(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+def _share_of_copy(case: Case) -> Values:
     fused = case.find("fused")
     if fused is not None and fused.timing is not None:
         yield fused.name, fused.figures["share_of_copy"], ()

@@ -15,6 +15,7 @@ from hero_rt.engines import read_manifest
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.profile import Profile
+from tests.benchmarks.test_suites import LEVELS, REFERENCE, WIDTHS
 from tests.runtime.recording import RecordingEngines
 
 SETTINGS = Settings.for_device("cpu", sizes=((128, 64),))
@@ -85,14 +86,10 @@ def test_a_format_that_would_run_elsewhere_is_refused():
 
 def test_what_crosses_boundaries_is_counted_once():
     profile = Profile(64, 64, 16)
-    tokens = [64, 16, 4, 1]
-    widths = (32, 32, 48, 48)
-    levels = (0, 0, 1, 1, 2, 2, 3, 2, 2, 2, 1, 1, 1, 0, 0, 0)
-    reference = sum(2 * 16 * tokens[level] * widths[level] for level in levels)  # ref_k and ref_v
-    clip = sum(16 * (1 + 4 + 4) * widths[level] for level in levels)  # clip_v, openclip_k, openclip_v
+    clip = sum(16 * (1 + 4 + 4) * WIDTHS[level] for level in LEVELS)  # clip_v, openclip_k, openclip_v
     residuals = 16 * (3 * 32 * 64 + 32 * 16 + 2 * 32 * 16 + 32 * 4 + 2 * 48 * 4 + 48 * 1 + 3 * 48 * 1)
     pixels = 2 * 16 * 3 * 64 * 64  # frames, flow_mask
     small = 16 * (3 * 224 * 224 + (1 + 4) * 64)  # pixel_values, the CLIP tokens
     latent = 16 * 64 * (4 + 4 + 4 + 5) + 1  # latents, sample, noise_pred, condition; timestep
-    want = reference + clip + residuals + pixels + small + latent
-    assert boundary_bytes("hero-tiny", "fp32", profile) == 4 * want
+    want = REFERENCE + 4 * (clip + residuals + pixels + small + latent)
+    assert boundary_bytes("hero-tiny", "fp32", profile) == want

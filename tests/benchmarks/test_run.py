@@ -31,13 +31,6 @@ def command(*arguments: object) -> int:
     return 0
 
 
-@pytest.fixture
-def small_ceilings(monkeypatch):
-    """The ceilings' own operands take seconds; what they are is not the subject here."""
-    monkeypatch.setattr("benchmarks.roofline.ceilings.MATMUL_SIZE", {"cpu": 64})
-    monkeypatch.setattr("benchmarks.roofline.ceilings.COPY_BYTES", {"cpu": 1 << 16})
-
-
 STEP = ("run", "unet-step", "--device", "cpu", "--size", "64x64", "--guidance", "on", "--repeats", 1)
 
 

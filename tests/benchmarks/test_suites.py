@@ -24,10 +24,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, cache, tmp_path):
+def run(small_ceilings, cache, tmp_path):
     """The cases of one suite, as its file has them."""
-    monkeypatch.setattr("benchmarks.roofline.ceilings.MATMUL_SIZE", {"cpu": 64})
-    monkeypatch.setattr("benchmarks.roofline.ceilings.COPY_BYTES", {"cpu": 1 << 16})
 
     def run_one(name: str, **asked) -> list[Case]:
         settings = Settings.for_device(

@@ -87,6 +87,19 @@ def judged(passed: bool) -> Verification:
     return Verification(against="truth", relative_l2=0.0 if passed else 0.5, limit=0.1, passed=passed)
 
 
+class Attempts:
+    """As a run's: what fails is noted, and nothing comes of it."""
+
+    def __init__(self):
+        self.failed: list[tuple[str, str]] = []
+
+    def __call__(self, name, work):
+        try:
+            return work()
+        except RuntimeError as error:
+            self.failed.append((name, str(error)))
+
+
 def test_what_does_not_match_is_not_even_called_on_the_clock():
     clock = FakeClock({"a": [2.0], "b": [1.0]})
     contenders = {
@@ -104,13 +117,7 @@ def test_what_does_not_match_is_not_even_called_on_the_clock():
 
 
 def test_a_contender_that_fails_is_left_out_and_the_others_are_timed():
-    said = []
-
-    def attempt(name, work):
-        try:
-            return work()
-        except RuntimeError as error:
-            said.append((name, str(error)))
+    attempt = Attempts()
 
     def broken():
         raise RuntimeError("no such kernel")
@@ -123,7 +130,7 @@ def test_a_contender_that_fails_is_left_out_and_the_others_are_timed():
     clock = FakeClock({"a": [2.0], "b": [1.0]})
     case = measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1, attempt=attempt)
     assert [m.name for m in case.measurements] == ["a", "b"]
-    assert said == [("broken case", "no such kernel")]
+    assert attempt.failed == [("broken case", "no such kernel")]
     with pytest.raises(RuntimeError, match="no such kernel"):
         measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
 
@@ -144,13 +151,7 @@ def test_what_is_timed_is_judged_too():
 
 @pytest.mark.parametrize("turn", [pytest.param(1, id="warm-up"), pytest.param(2, id="timed")])
 def test_a_contender_that_fails_after_its_first_call_costs_the_others_nothing(turn):
-    said = []
-
-    def attempt(name, work):
-        try:
-            return work()
-        except RuntimeError as error:
-            said.append((name, str(error)))
+    attempt = Attempts()
 
     def calls():
         for _ in range(turn):
@@ -165,7 +166,7 @@ def test_a_contender_that_fails_after_its_first_call_costs_the_others_nothing(tu
     clock = FakeClock({"a": [9.0, 2.0, 3.0], "b": [1.0]})
     case = measure("case", contenders, baseline="a", clock=clock, warmup=1, repeats=2, attempt=attempt)
     assert [(m.name, m.timing.samples) for m in case.measurements] == [("a", [2.0, 3.0])]
-    assert said == [("b case", "capture failed")]
+    assert attempt.failed == [("b case", "capture failed")]
 
 
 def test_without_a_baseline_that_matches_there_are_no_ratios():
