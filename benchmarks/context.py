@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,13 +44,12 @@ class Context:
 
     @property
     def step_clock(self) -> Clock:
-        """For single steps."""
+        """For denoising steps."""
         return step_clock(self.device)
 
-    @property
-    def kernel_clock(self) -> Clock:
-        """For single kernels."""
-        return kernel_clock(self.device)
+    def kernel_clock(self, calls: int) -> Clock:
+        """For kernels, `calls` in a row."""
+        return kernel_clock(self.device, calls)
 
     @property
     def host_clock(self) -> Clock:
@@ -77,11 +77,12 @@ class Context:
 
     @functools.cached_property
     def _checkpoint(self) -> Path:
-        """FP32, random weights, zero-initialised layers and alphas drawn too: once, and read by every run after."""
-        digest = hashlib.sha256(repr(self.settings.config).encode()).hexdigest()[:12]
-        folder = self.settings.cache / f"{self.settings.preset}-checkpoint-{digest}"
+        """Random weights in the run's dtype, zero-initialised layers and alphas drawn too: made once."""
+        settings = self.settings
+        digest = hashlib.sha256(repr(settings.config).encode()).hexdigest()[:12]
+        folder = settings.cache / f"{settings.preset}-{settings.dtype}-checkpoint-{digest}"
         if not (folder / "model_index.json").is_file():
-            HeroModel.random(self.settings.config).save_pretrained(folder)
+            HeroModel.random(settings.config, dtype=DTYPES[settings.dtype]).save_pretrained(folder)
         return folder
 
     @property
@@ -104,6 +105,7 @@ class Context:
             reason = (str(error).strip().splitlines() or [""])[0]
             if not isinstance(error, HeroError):
                 reason = f"{type(error).__name__}: {reason}"
+                traceback.print_exc()  # nobody expected it: the line by itself would not say where
         if all(known.name != name for known in self.unavailable):
             self.unavailable.append(Unavailable(name=name, reason=reason))
             self.say(f"{name}: not available here: {reason}")

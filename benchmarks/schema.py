@@ -79,10 +79,11 @@ class Verification(_Strict):
 
 
 class Timing(_Strict):
-    """Median and quartiles of interleaved repeats; one repeat has no spread."""
+    """Median and quartiles of interleaved repeats, each the mean of `calls` in a row; one repeat has no spread."""
 
     warmup: int
     repeats: int
+    calls: int = 1
     median: float
     lower_quartile: float
     upper_quartile: float

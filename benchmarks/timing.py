@@ -14,10 +14,13 @@ from benchmarks.schema import Timing
 
 CALL = Callable[[], Any]
 Attempt = Callable[[str, CALL], Any]
+STEPS_A_TURN = 4  # on a GPU, as a loop runs them
 
 
 class Clock(Protocol):
-    """Times one call: its seconds, and what it returned, so that what is timed can be judged."""
+    """Times a turn of `calls` calls: the seconds of one, and what the last returned, to judge what was timed."""
+
+    calls: int
 
     def __call__(self, call: CALL) -> tuple[float, Any]: ...
 
@@ -31,9 +34,13 @@ class Timed:
 
 
 class CudaClock:
-    """Device time between two events, after the second-level cache was flushed: data come from memory."""
+    """Device time between two events, after the second-level cache was flushed: data come from memory.
 
-    def __init__(self, device: torch.device):
+    With several calls in a row the host prepares one while the device computes another, as in a denoising loop.
+    """
+
+    def __init__(self, device: torch.device, calls: int = 1):
+        self.calls = calls
         size = torch.cuda.get_device_properties(device).L2_cache_size
         self._flush = torch.empty(max(2 * size, 1 << 26), dtype=torch.uint8, device=device)
 
@@ -41,17 +48,22 @@ class CudaClock:
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self._flush.zero_()
         begin.record()
-        out = call()
+        out = self._turn(call)
         end.record()
         end.synchronize()
-        return begin.elapsed_time(end) / 1e3, out
+        return begin.elapsed_time(end) / 1e3 / self.calls, out
+
+    def _turn(self, call: CALL) -> Any:
+        for _ in range(self.calls):
+            out = call()
+        return out
 
 
 class GraphClock(CudaClock):
-    """As CudaClock, of the call as a CUDA graph: what Python takes to launch a kernel is in no time."""
+    """As CudaClock, of a turn as one CUDA graph: what Python takes to launch a kernel is in no time."""
 
-    def __init__(self, device: torch.device):
-        super().__init__(device)
+    def __init__(self, device: torch.device, calls: int = 1):
+        super().__init__(device, calls)
         self._graphs: weakref.WeakKeyDictionary[CALL, tuple[torch.cuda.CUDAGraph, Any]] = weakref.WeakKeyDictionary()
 
     def __call__(self, call: CALL) -> tuple[float, Any]:
@@ -59,15 +71,20 @@ class GraphClock(CudaClock):
         if call not in self._graphs:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                out = call()
+                out = super()._turn(call)
             self._graphs[call] = graph, out
+        return super().__call__(call)
+
+    def _turn(self, call: CALL) -> Any:
         graph, out = self._graphs[call]
-        seconds, _ = super().__call__(graph.replay)
-        return seconds, out  # the memory that the replay wrote
+        graph.replay()
+        return out  # the memory that the replay wrote
 
 
 class HostClock:
     """Time of work that host and device share, with the device idle before and after."""
+
+    calls = 1
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -80,19 +97,32 @@ class HostClock:
         return time.perf_counter() - started, out
 
 
+class OwnClock:
+    """Of a call that timed itself, as a process does that leaves out its own start; `seconds` reads its outcome."""
+
+    calls = 1
+
+    def __init__(self, seconds: Callable[[Any], float]):
+        self._seconds = seconds
+
+    def __call__(self, call: CALL) -> tuple[float, Any]:
+        out = call()
+        return self._seconds(out), out
+
+
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def step_clock(device: torch.device) -> Clock:
-    """For single steps."""
-    return CudaClock(device) if device.type == "cuda" else HostClock(device)
+    """For denoising steps."""
+    return CudaClock(device, STEPS_A_TURN) if device.type == "cuda" else HostClock(device)
 
 
-def kernel_clock(device: torch.device) -> Clock:
-    """For single kernels."""
-    return GraphClock(device) if device.type == "cuda" else HostClock(device)
+def kernel_clock(device: torch.device, calls: int) -> Clock:
+    """For kernels of microseconds, `calls` in one graph: what the events and a graph's launch take is shared."""
+    return GraphClock(device, calls) if device.type == "cuda" else HostClock(device)
 
 
 def interleave(
@@ -118,10 +148,10 @@ def interleave(
             seconds, last[name] = seen
             if turn >= warmup:
                 samples[name].append(seconds)
-    return {name: Timed(summarise(values, warmup), last[name]) for name, values in samples.items()}
+    return {name: Timed(summarise(values, warmup, clock.calls), last[name]) for name, values in samples.items()}
 
 
-def summarise(samples: list[float], warmup: int) -> Timing:
+def summarise(samples: list[float], warmup: int, calls: int = 1) -> Timing:
     """Quartiles include the ends (the samples are all there is, not a draw from more)."""
     lower, median, upper = (
         statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else [samples[0]] * 3
@@ -129,6 +159,7 @@ def summarise(samples: list[float], warmup: int) -> Timing:
     return Timing(
         warmup=warmup,
         repeats=len(samples),
+        calls=calls,
         median=median,
         lower_quartile=lower,
         upper_quartile=upper,

@@ -4,7 +4,8 @@ The four levels of a preset at its window, with and without guidance. Every form
 twice the precision. The fused kernel needs a GPU; on a CPU the operator runs its composed form, under its own name.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -15,7 +16,6 @@ from benchmarks.context import Context
 from benchmarks.measure import Contender, measure
 from benchmarks.schema import Case, Verification, Work
 from benchmarks.settings import Settings
-from benchmarks.timing import Clock
 from hero_kernels.temporal_attention_im3.op import composed
 from hero_kernels.temporal_attention_im3.op import temporal_attention_im3 as operator
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
@@ -25,6 +25,7 @@ ALPHA = 0.3
 # of the worst token: rounding of P and of the result
 TOLERANCE = {"fp16": 2e-3, "fp32": 1e-5}
 WARMUP, REPEATS = 5, 50
+LEAST_CALLS = 8  # in a row on a GPU: the events and a graph's launch take as long as a small kernel
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,32 @@ class Operands:
         return q, k, v, torch.tensor([ALPHA], device=device)
 
 
+class Rotation:
+    """Calls `form` on one copy of its operands after another, each with a result of its own, kept until its next turn.
+
+    So what a turn of all copies reads and writes is in memory, where it is more than the second-level cache holds.
+    """
+
+    def __init__(self, form: Callable[..., Tensor], copies: Sequence[tuple]):
+        self._form, self._copies = form, copies
+        self._results: list[Tensor | None] = [None] * len(copies)
+        self._next = 0
+
+    def __call__(self) -> Tensor:
+        index = self._next
+        self._next = (index + 1) % len(self._copies)
+        self._results[index] = result = self._form(*self._copies[index])
+        return result
+
+
+def calls_a_turn(operands: Operands, device: torch.device) -> int:
+    """As many as make twice the second-level cache; one on a CPU."""
+    if device.type != "cuda":
+        return 1
+    cache = torch.cuda.get_device_properties(device).L2_cache_size
+    return max(LEAST_CALLS, math.ceil(2 * cache / operands.work.bytes))
+
+
 def levels(settings: Settings) -> list[Operands]:
     """Every operand shape that a step at these profiles meets."""
     config = settings.config
@@ -63,28 +90,29 @@ def levels(settings: Settings) -> list[Operands]:
 
 
 def run(context: Context) -> Iterator[Case]:
-    clock, repeats = context.kernel_clock, context.settings.repeats or REPEATS
+    repeats = context.settings.repeats or REPEATS
     on_gpu = context.device.type == "cuda"
     for operands in levels(context.settings):
         q, k, v, alpha = operands.make(context.device)
         check = checker(operands, q, k, v, alpha)
+        calls = calls_a_turn(operands, context.device)
+        copies = [(q.clone(), k.clone(), v.clone(), alpha, operands.num_heads) for _ in range(calls)]
         # a copy that moves as many bytes: half of them read, half written
         source = torch.cat([q, k])
-        target = torch.empty_like(source)
+        halves = [(torch.empty_like(source), source.clone()) for _ in range(calls)]
         torch._dynamo.reset()  # past eight shapes torch.compile would stop compiling and run eager
         compiled = torch.compile(composed, fullgraph=True, dynamic=False)
-        arguments = (q, k, v, alpha, operands.num_heads)
         contenders = {
-            "eager": Contender(partial(composed, *arguments), check),
-            "compile": Contender(partial(compiled, *arguments), check),
-            "fused" if on_gpu else "operator": Contender(partial(operator, *arguments), check),
-            "copy": Contender(partial(target.copy_, source), partial(same, want=source)),
+            "eager": Contender(Rotation(composed, copies), check),
+            "compile": Contender(Rotation(compiled, copies), check),
+            "fused" if on_gpu else "operator": Contender(Rotation(operator, copies), check),
+            "copy": Contender(Rotation(Tensor.copy_, halves), partial(same, want=source)),
         }
         case = measure(
             operands.name,
             contenders,
             baseline="eager",
-            clock=clock,
+            clock=context.kernel_clock(calls),
             warmup=WARMUP,
             repeats=repeats,
             work=operands.work,
@@ -93,7 +121,7 @@ def run(context: Context) -> Iterator[Case]:
         )
         yield with_bandwidth(case)
         if context.settings.tune:
-            yield tune(operands, context, clock, repeats)
+            yield tune(operands, context, repeats)
 
 
 def checker(operands: Operands, q: Tensor, k: Tensor, v: Tensor, alpha: Tensor) -> Callable[[Tensor], Verification]:
@@ -135,28 +163,28 @@ def with_bandwidth(case: Case) -> Case:
     return case
 
 
-def tune(operands: Operands, context: Context, clock: Clock, repeats: int) -> Case:
+def tune(operands: Operands, context: Context, repeats: int) -> Case:
     """Every listed configuration against the default one: what default_config should say. Needs a GPU."""
     from hero_kernels.temporal_attention_im3.triton import CONFIGS, default_config, temporal_attention_im3
 
     q, k, v, alpha = operands.make(context.device)
     check = checker(operands, q, k, v, alpha)
+    calls = calls_a_turn(operands, context.device)
+    copies = [(q.clone(), k.clone(), v.clone(), alpha, operands.num_heads) for _ in range(calls)]
     default = default_config(operands.shape[1], q.shape[-1] // operands.num_heads, q.element_size())
 
     def label(config: object) -> str:
         return " ".join(f"{key}={value}" for key, value in asdict(config).items())  # type: ignore[call-overload]
 
     contenders = {
-        label(config): Contender(
-            partial(temporal_attention_im3, q, k, v, alpha, operands.num_heads, config=config), check
-        )
+        label(config): Contender(Rotation(partial(temporal_attention_im3, config=config), copies), check)
         for config in CONFIGS
     }
     return measure(
         f"tune {operands.name}",
         contenders,
         baseline=label(default),
-        clock=clock,
+        clock=context.kernel_clock(calls),
         warmup=WARMUP,
         repeats=repeats,
         work=operands.work,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import attrgetter
 from statistics import median
 
 import numpy as np
@@ -13,6 +14,7 @@ from benchmarks.fresh_process import ClipJob, ClipOutcome, Ends, run_in_fresh_pr
 from benchmarks.measure import Contender, compare_frames, measure
 from benchmarks.roofline import clip_work
 from benchmarks.schema import Case, Verification
+from benchmarks.timing import OwnClock
 from hero_export.verify import THRESHOLDS
 
 STEPS = 4  # few: what is cold is paid once, steps are the other suites' subject
@@ -39,7 +41,7 @@ def run(context: Context) -> Iterator[Case]:
             f"{settings.preset} {profile} {settings.dtype} {STEPS} steps",
             contenders,
             baseline=BASELINE,
-            clock=_clock,
+            clock=OwnClock(attrgetter("cold")),
             warmup=0,
             repeats=settings.repeats or REPEATS,
             work=clip_work(settings.preset, settings.dtype, profile, STEPS),
@@ -48,11 +50,6 @@ def run(context: Context) -> Iterator[Case]:
         )
     for engines in sets.values():
         engines.close()
-
-
-def _clock(call: Callable[[], ClipOutcome]) -> tuple[float, ClipOutcome]:
-    outcome = call()
-    return outcome.cold, outcome
 
 
 def _check(context: Context, want: np.ndarray, got: ClipOutcome) -> Verification:

@@ -1,7 +1,8 @@
 """Cost and memory against the number of frames: streaming, whose cost is a window's, and joint, which grows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from operator import attrgetter
 from statistics import median
 
 from benchmarks.clip_run import Mode, outpaint_pan
@@ -13,6 +14,7 @@ from benchmarks.measure import Contender, compare_frames, measure
 from benchmarks.roofline import bytes_of, clip_work
 from benchmarks.schema import Case, Verification
 from benchmarks.suites.end_to_end import opens
+from benchmarks.timing import OwnClock
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import EngineSet
 from hero_rt.outpainter import MAX_JOINT_FRAMES, OVERLAP
@@ -94,16 +96,10 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
         f"{settings.preset} {profile} {settings.dtype} {STEPS} steps {mode} {num_frames} frames",
         {name: contender(name, engines) for name, engines in sets.items()},
         baseline=BASELINE,
-        clock=_clock,
+        clock=OwnClock(attrgetter("total")),
         warmup=0,
         repeats=settings.repeats or (REPEATS if num_frames <= LONGEST_REPEATED else 1),
         work=clip_work(settings.preset, settings.dtype, profile, STEPS) * windows,
         ceilings=context.ceilings,
         attempt=context.attempt,
     )
-
-
-def _clock(call: Callable[[], ClipOutcome]) -> tuple[float, ClipOutcome]:
-    """What the process measured, without its start."""
-    outcome = call()
-    return outcome.total, outcome

@@ -4,16 +4,21 @@ import os
 import tempfile
 import time
 import warnings
+import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
+from hero_export.cuda_toolchain import use_cuda_toolchain
 from hero_export.trace import trace
 from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
+from hero_rt.models.motion import fuse_temporal_projections
+from hero_rt.models.submodules import build_submodule
 from hero_rt.profile import Profile
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
@@ -33,9 +38,10 @@ def compile_aoti(
 ) -> AotiExport:
     """Write the package `path` (.pt2) for the device that `model` is on, in its dtype.
 
-    Convolutions run channels-last where Inductor's layout pass finds that faster; weights are folded (freezing).
+    Convolutions run channels-last where Inductor's layout pass finds that faster; weights are folded (freezing). For a
+    GPU the model's temporal projections are fused in place.
     max_autotune: benchmark kernel variants while compiling; slow, and worth it on a GPU. Raises HeroError where the
-    compiler fails, most often for want of a C++ compiler.
+    compiler fails, most often for want of a C++ compiler, or there is no CUDA toolkit for a GPU's.
     """
     started = time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +51,9 @@ def compile_aoti(
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".aoti-") as scratch,
     ):
         warnings.simplefilter("ignore")  # torch's own deprecations
+        if model.device.type == "cuda":
+            use_cuda_toolchain(Path(scratch))
+            fuse_temporal_projections(build_submodule(model, submodule, profile))
         exported = trace(model, submodule, profile)
         if model.device.type == "cpu":
             exported = exported.run_decompositions({ATTENTION: short_attention})
@@ -56,16 +65,34 @@ def compile_aoti(
                     "freezing": True,
                     "max_autotune": max_autotune,
                     "cpp.dynamic_threads": True,  # those of the process that runs it, not of this one
+                    # on a GPU the wrapper's C++ runs twice, then its graph does; it is half the time to compile
+                    "aot_inductor.compile_wrapper_opt_level": "O0" if model.device.type == "cuda" else "O1",
                 },
             )
         except torch._inductor.exc.InductorError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = _first_error(str(error))
             raise HeroError(f"{submodule} at {profile} does not compile: {reason}; is g++ installed?") from error
+        _drop_cached_library(Path(package))
         os.replace(package, path)
     operators = Counter(
         str(node.target).removesuffix(".default") for node in exported.graph.nodes if node.op == "call_function"
     )
     return AotiExport(path, operators.total(), dict(operators.most_common()), time.perf_counter() - started)
+
+
+def _first_error(message: str) -> str:
+    """The line that a compiler or linker calls an error, else the first."""
+    lines = message.strip().splitlines()
+    return next((line.strip() for line in lines if "error:" in line or "cannot find" in line), lines[0])
+
+
+def _drop_cached_library(package: Path) -> None:
+    """Inductor keeps the library that it packs, all weights inside, in its cache too: gigabytes that nothing reads."""
+    with zipfile.ZipFile(package) as archive:
+        names = {Path(name).name for name in archive.namelist() if name.endswith(".so")}
+    for library in Path(cache_dir()).glob("*/*.so"):
+        if library.name in names:
+            library.unlink()
 
 
 def short_attention(query: Tensor, key: Tensor, value: Tensor, *args: object, **kwargs: object) -> Tensor:

@@ -129,9 +129,12 @@ def _build(
 
 
 def engine_tasks(profiles: Sequence[AnyProfile]) -> list[tuple[str, AnyProfile]]:
-    """(submodule, profile) of every engine that `profiles` need; only the denoising step is built per guidance."""
+    """(submodule, profile) of every engine that `profiles` need; only the denoising step is built per guidance.
+
+    The denoising step first: it takes longest, and one that started last would be waited for alone.
+    """
     tasks = {(name, profile.of(name)) for profile in profiles for name in SUBMODULES}
-    return sorted(tasks, key=lambda task: (str(task[1]), SUBMODULES.index(task[0])))
+    return sorted(tasks, key=lambda task: (task[0] != "unet_step", str(task[1]), SUBMODULES.index(task[0])))
 
 
 def build_report(manifest: Manifest) -> str:

@@ -120,8 +120,9 @@ def _package_kernels(path: Path) -> dict[str, int]:
     with zipfile.ZipFile(path) as package:
         sources = [name for name in package.namelist() if name.endswith(".wrapper.cpp")]
         text = "\n".join(package.read(name).decode() for name in sources)
-    calls = re.findall(r"\b(aoti_torch_(?:cpu|cuda)_\w+|(?:triton|cpp)_\w*fused_\w+|_temporal_attention\w*)\s*\(", text)
-    return dict(Counter(calls).most_common())
+    names = r"aoti_torch_(?:cpu|cuda)_\w+|cpp_\w*fused_\w+"
+    calls = re.findall(rf"\b({names})\s*\(|^\s+call_(\w+)\(", text, re.MULTILINE)  # call_: a Triton kernel's launcher
+    return dict(Counter(name or kernel for name, kernel in calls).most_common())
 
 
 def _layers(folder: Path, manifest: Manifest, engine: EngineRecord) -> str:

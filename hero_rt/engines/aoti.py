@@ -1,5 +1,6 @@
 """AOTInductor packages: torch.export compiled ahead of time, run with nothing beyond PyTorch."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.models.boundary import Specs
+
+_log = logging.getLogger(__name__)
 
 
 def default_device() -> torch.device:
@@ -59,7 +62,7 @@ class AotiEngine:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise EngineError(f"{path}: torch {torch.__version__} cannot load it: {reason}") from error
-        self._graph = _GraphedCalls(self._run, inputs, device) if on_cuda else None
+        self._graph = GraphedCalls(self.name, self._run, inputs, device) if on_cuda else None
         self._bound: dict[str, Tensor] = {}
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
@@ -85,18 +88,21 @@ class AotiEngine:
         del self._run
 
 
-class _GraphedCalls:
-    """A package on static buffers: a first call warms up on a stream of its own, the second is captured."""
+class GraphedCalls:
+    """A package on static buffers: a first call warms up on a stream of its own, the second is captured.
 
-    def __init__(self, run: Callable[..., Any], inputs: Specs, device: torch.device):
-        self._run = run
+    Where it cannot be captured every call runs as the first did: slower, not wrong.
+    """
+
+    def __init__(self, name: str, run: Callable[..., Any], inputs: Specs, device: torch.device):
+        self._name, self._run = name, run
         self._buffers = {
             name: torch.zeros(spec.shape, dtype=spec.dtype, device=device) for name, spec in inputs.items()
         }
         self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._out: Any = None
-        self._warm = False
+        self._calls = 0
 
     def fill(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copy `tensors` into their buffers, and return those."""
@@ -106,20 +112,30 @@ class _GraphedCalls:
 
     def __call__(self) -> tuple[Tensor, ...]:
         """Results in memory of their own: the graph's belongs to its next launch."""
+        self._calls += 1
+        if self._calls == 2:
+            self._capture()
         if self._graph is not None:
             self._graph.replay()
         else:
             current = torch.cuda.current_stream()
             self._stream.wait_stream(current)
-            if self._warm:
-                self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
-                    self._out = self._run(*self._buffers.values())
-                self._graph.replay()  # capturing does not run
-            else:
-                with torch.cuda.stream(self._stream):
-                    self._out = self._run(*self._buffers.values())
-                self._warm = True
+            with torch.cuda.stream(self._stream):
+                self._out = self._run(*self._buffers.values())
             current.wait_stream(self._stream)
         out = (self._out,) if isinstance(self._out, Tensor) else self._out
         return tuple(tensor.clone() for tensor in out)
+
+    def _capture(self) -> None:
+        """Does not run: a replay does."""
+        current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        self._stream.wait_stream(current)
+        try:
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                out = self._run(*self._buffers.values())
+        except RuntimeError as error:
+            torch.cuda.set_stream(current)  # PyTorch leaves the capture's where ending it fails
+            _log.warning("%s runs without a CUDA graph: %s", self._name, error)
+            return
+        current.wait_stream(self._stream)
+        self._graph, self._out = graph, out

@@ -35,10 +35,36 @@ class TemporalAttention(_Projections):
     blending after it, bias included.
     """
 
+    def __init__(self, channels: int, num_heads: int):
+        super().__init__(channels, num_heads)
+        self.to_qkv: nn.Linear | None = None
+
+    def fuse_projections(self) -> None:
+        """One product for queries, keys and values (diffusers' name for it); the operator reads its thirds in place."""
+        weight = torch.cat([project.weight for project in (self.to_q, self.to_k, self.to_v)])
+        self.to_qkv = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device, dtype=weight.dtype)
+        self.to_qkv.weight = nn.Parameter(weight, requires_grad=False)
+        del self.to_q, self.to_k, self.to_v
+
     def forward(self, x: Tensor, alpha: Tensor, num_frames: int) -> Tensor:
         """x: [R, S, C]; alpha: [1] FP32. Returns [R, S, C]."""
-        q, k, v = (clips(project(x), num_frames) for project in (self.to_q, self.to_k, self.to_v))
+        if self.to_qkv is not None:
+            projected = self.to_qkv(x).chunk(3, dim=-1)
+        else:
+            projected = self.to_q(x), self.to_k(x), self.to_v(x)
+        q, k, v = (clips(tokens, num_frames) for tokens in projected)
         return self.to_out[0](temporal_attention_im3(q, k, v, alpha, self.num_heads).flatten(0, 1))
+
+
+def fuse_temporal_projections(module: nn.Module) -> None:
+    """Of every temporal attention in `module`, in place.
+
+    Inductor merges the three products of a frozen graph by itself and then copies the thirds for an operator whose
+    strides it has fixed as dense: 2.3 GB of traffic in a guided step of hero-sd15 at 256x256.
+    """
+    for attention in module.modules():
+        if isinstance(attention, TemporalAttention):
+            attention.fuse_projections()
 
 
 class _PositionalEmbedding(nn.Module):

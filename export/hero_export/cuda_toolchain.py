@@ -1,0 +1,49 @@
+"""What compiling and linking against CUDA needs, where AOTInductor looks for it.
+
+PyTorch takes the toolkit from the folder above `nvcc`, which may be a link from elsewhere, and links with the driver by
+`-lcuda`: a name that a toolkit's stubs folder has, and a driver's installation often has not.
+"""
+
+import os
+from pathlib import Path
+
+from torch.utils import cpp_extension
+
+from hero_rt.errors import HeroError
+
+DEFAULT_HOME = Path("/usr/local/cuda")
+DRIVER = "libcuda.so"
+
+
+def use_cuda_toolchain(scratch: Path) -> None:
+    """Set this process up to compile for CUDA; `scratch` lives as long as it compiles.
+
+    Raises HeroError where there is no toolkit. A process that has not used the GPU links with what the system has.
+    """
+    home = find_toolkit()
+    os.environ["CUDA_HOME"] = cpp_extension.CUDA_HOME = str(home)
+    driver = loaded_library(DRIVER)
+    if driver is not None:
+        (scratch / DRIVER).symlink_to(driver)
+        os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, (str(scratch), os.environ.get("LIBRARY_PATH"))))
+
+
+def find_toolkit() -> Path:
+    """The first of CUDA_HOME, CUDA_PATH, what PyTorch found and /usr/local/cuda that has the driver's header."""
+    named = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), cpp_extension.CUDA_HOME, DEFAULT_HOME)
+    for home in (Path(name) for name in named if name):
+        if (home / "include" / "cuda.h").is_file():
+            return home
+    raise HeroError(
+        "no CUDA toolkit here: format aoti compiles C++ that includes cuda.h; install one (12 or newer, as PyTorch's), "
+        "or name its folder in CUDA_HOME"
+    )
+
+
+def loaded_library(name: str) -> Path | None:
+    """Where this process has `name`, of any version, loaded from."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = Path(line[line.find("/") :]) if "/" in line else None
+        if path is not None and path.name.startswith(name):
+            return path
+    return None
