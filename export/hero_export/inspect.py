@@ -83,7 +83,7 @@ def _inspect(folder: Path, manifest: Manifest, engine: EngineRecord) -> EngineIn
     contents = engine.contents
     operators = contents.get("operators", {})
     if manifest.format == "aoti":
-        layers = _package_kernels(folder / engine.file)
+        layers = package_kernels(folder / engine.file)
         names = list(layers)
     elif manifest.format in TENSORRTS:
         layers, names = contents["network"], [*contents["network"], *contents["layers"]]
@@ -115,13 +115,13 @@ def _runs_here(manifest: Manifest) -> str:
     return difference or "yes"
 
 
-def _package_kernels(path: Path) -> dict[str, int]:
+def package_kernels(path: Path) -> dict[str, int]:
     """Kernels of an AOTInductor package by name, counted where its generated code calls them."""
     with zipfile.ZipFile(path) as package:
         sources = [name for name in package.namelist() if name.endswith(".wrapper.cpp")]
         text = "\n".join(package.read(name).decode() for name in sources)
     names = r"aoti_torch_(?:cpu|cuda)_\w+|cpp_\w*fused_\w+"
-    calls = re.findall(rf"\b({names})\s*\(|^\s+call_(\w+)\(", text, re.MULTILINE)  # call_: a Triton kernel's launcher
+    calls = re.findall(rf"\b({names})\s*\(|^\s+call_(\w+)\(", text, re.MULTILINE)  # call_: a Triton launcher
     return dict(Counter(name or kernel for name, kernel in calls).most_common())
 
 
@@ -135,7 +135,7 @@ def _layers(folder: Path, manifest: Manifest, engine: EngineRecord) -> str:
     if manifest.format == "onnxruntime":
         return str_from_onnx(onnx.load(path, load_external_data=False), show_layers=True)
     if manifest.format == "aoti":
-        return "\n".join(f"    {count:5d} {name}" for name, count in _package_kernels(path).items())
+        return "\n".join(f"    {count:5d} {name}" for name, count in package_kernels(path).items())
     if (reason := _runs_here(manifest)) != "yes":
         return "\n".join([f"as its builder logged them ({reason}):", *engine.contents["layers"]])
     config.USE_TENSORRT_RTX = manifest.format == "tensorrt-rtx"

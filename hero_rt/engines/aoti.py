@@ -66,7 +66,7 @@ class AotiEngine:
         self._bound: dict[str, Tensor] = {}
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
-        check_tensors(self.name, self.inputs, constants, required=False)
+        check_tensors(self.name, self.inputs, constants)
         if self._graph is not None:
             self._bound = self._graph.fill(constants)
         else:  # the compiled code was specialised to dense inputs
@@ -74,7 +74,7 @@ class AotiEngine:
 
     @torch.inference_mode()
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        check_tensors(self.name, self.inputs, self._bound | inputs, required=True)
+        check_tensors(self.name, self.inputs, inputs, self._bound)
         if self._graph is not None:
             self._graph.fill(inputs)
             out = self._graph()

@@ -22,13 +22,13 @@ class ModuleEngine:
         self._bound: dict[str, Tensor] = {}
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
-        check_tensors(self.name, self.inputs, constants, required=False)
+        check_tensors(self.name, self.inputs, constants)
         self._bound = dict(constants)
 
     @torch.inference_mode()
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
+        check_tensors(self.name, self.inputs, inputs, self._bound)
         given = self._bound | inputs
-        check_tensors(self.name, self.inputs, given, required=True)
         out = self._forward(*(given[name] for name in self.inputs))
         return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
 

@@ -41,8 +41,13 @@ class EngineSet(Protocol):
     def close(self) -> None: ...
 
 
-def check_tensors(engine: str, specs: Specs, tensors: Mapping[str, Tensor], required: bool) -> None:
-    """Names, shapes and dtypes of `tensors` against `specs`; EngineError names the engine and the first mismatch."""
+def check_tensors(
+    engine: str, specs: Specs, tensors: Mapping[str, Tensor], bound: Mapping[str, Tensor] | None = None
+) -> None:
+    """Names, shapes and dtypes of `tensors` against `specs`; EngineError names the engine and the first mismatch.
+
+    bound: of a call, what was bound and checked before; with it every input must be there.
+    """
     for name, tensor in tensors.items():
         if name not in specs:
             raise EngineError(f"{engine} has no input {name!r}; it takes {', '.join(specs)}")
@@ -50,5 +55,5 @@ def check_tensors(engine: str, specs: Specs, tensors: Mapping[str, Tensor], requ
         if tuple(tensor.shape) != spec.shape or tensor.dtype != spec.dtype:
             seen = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
             raise EngineError(f"{engine}: input {name!r} is {seen}, the engine takes {spec}")
-    if required and (missing := [name for name in specs if name not in tensors]):
+    if bound is not None and (missing := [name for name in specs if name not in tensors and name not in bound]):
         raise EngineError(f"{engine}: input {missing[0]!r} is neither bound nor given")

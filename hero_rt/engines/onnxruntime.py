@@ -61,13 +61,13 @@ class OnnxRuntimeEngine:
         self._bound: dict[str, Tensor] = {}
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
-        check_tensors(self.name, self.inputs, constants, required=False)
+        check_tensors(self.name, self.inputs, constants)
         self._bound = {name: tensor.contiguous() for name, tensor in constants.items()}
         for name, tensor in self._bound.items():
             self._bind_input(name, tensor)
 
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        check_tensors(self.name, self.inputs, self._bound | inputs, required=True)
+        check_tensors(self.name, self.inputs, inputs, self._bound)
         given = {name: tensor.contiguous() for name, tensor in inputs.items()}  # held until the run is over
         for name, tensor in given.items():
             self._bind_input(name, tensor)

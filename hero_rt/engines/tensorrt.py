@@ -162,14 +162,14 @@ class TensorRTEngine:
         self._calls = 0
 
     def bind(self, constants: Mapping[str, Tensor]) -> None:
-        check_tensors(self.name, self.inputs, constants, required=False)
+        check_tensors(self.name, self.inputs, constants)
         given = self._ready(constants)
         with self._stream:
             self._copy_in(given)
         self._bound = {name: self._buffers[name] for name in constants}
 
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        check_tensors(self.name, self.inputs, self._bound | inputs, required=True)
+        check_tensors(self.name, self.inputs, inputs, self._bound)
         # PyTorch's own memory: the buffers belong to the next call, and results of several windows are held at once
         results = {name: torch.empty_like(self._buffers[name]) for name in self.outputs}
         given = self._ready(inputs)

@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import cli, gpu_report
 from benchmarks.gpu_report import STEPS, Step, run_steps
-from benchmarks.schema import write_run
+from benchmarks.schema import Unavailable, write_run
+from hero_rt.errors import EngineError
 from tests.benchmarks.test_compare import run_with
 
 
@@ -32,7 +33,7 @@ def test_steps_go_from_most_to_least_worth():
     names = [step.name for step in STEPS]
     assert len(set(names)) == len(names)
     assert names[:2] == ["kernels", "unet-step-256"]
-    assert names.index("end-to-end-256") < names.index("unet-step-512")
+    assert names.index("end-to-end-256") < names.index("unet-step-512") < names.index("end-to-end-512")
     assert names[-2:] == ["unet-step-256-max-autotune", "unet-step-256-aoti-max-autotune"]
 
 
@@ -105,6 +106,32 @@ def test_what_a_step_leaves_running_is_stopped_too(tmp_path):
     assert gpu_report._run([sys.executable, "-c", child], 60.0) == 0
     time.sleep(3)
     assert not mark.exists()
+
+
+def test_a_step_of_formats_is_left_out_where_none_of_them_runs(monkeypatch):
+    def check(settings, format):
+        if format != "onnxruntime":
+            raise EngineError(f"no {format} here")
+
+    monkeypatch.setattr(gpu_report, "check_available", check)
+    assert not gpu_report.why_absent(Step("any", ("kernels",)), "cuda")
+    assert not gpu_report.why_absent(Step("one", ("unet-step",), ("tensorrt", "onnxruntime")), "cuda")
+    neither = Step("neither", ("unet-step",), ("tensorrt", "tensorrt-rtx"))
+    assert gpu_report.why_absent(neither, "cuda") == "no tensorrt here; no tensorrt-rtx here"
+
+
+def test_what_a_file_has_no_figures_of_is_said(tmp_path):
+    run = run_with({"eager-cached": [1.0]})
+    run.suites[0].unavailable = [Unavailable(name="aoti", reason="it does not link")]
+    whole, cut = tmp_path / "whole-gpu.json", tmp_path / "cut-gpu.json"
+    write_run(whole, run)
+    run = run_with({"eager-cached": [1.0]})
+    run.suites[0].finished = False
+    write_run(cut, run)
+    assert list(gpu_report.what_is_missing([whole, cut, tmp_path / "none.json"])) == [
+        f"whole-gpu lacks aoti: it does not link; delete {whole} to run its step again",
+        f"cut-gpu ends early, after 1 cases; delete {cut} to run its step again",
+    ]
 
 
 def test_no_step_starts_when_the_budget_is_spent(commands, tmp_path):

@@ -1,14 +1,23 @@
 """What the suite `kernels` measures, and how it judges. No time is judged here."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks.kernels.temporal_attention_im3 import Operands, checker, levels, same, with_bandwidth
+from benchmarks.kernels.temporal_attention_im3 import (
+    Operands,
+    Rotation,
+    calls_a_turn,
+    checker,
+    levels,
+    same,
+    with_bandwidth,
+)
 from benchmarks.schema import Case, Measurement, Verification
 from benchmarks.settings import Settings
-from benchmarks.timing import HostClock, summarise
+from benchmarks.timing import kernel_clock, summarise
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
 from tests.kernels import interpreter
 
@@ -57,6 +66,23 @@ def test_bandwidth_counts_q_k_v_read_and_o_written_and_is_held_against_a_copy():
     assert copy.figures["share_of_copy"] == 1.0
 
 
+def test_copies_take_turns_and_each_keeps_its_result():
+    copies = [(torch.full((2,), float(n)), 10.0) for n in range(3)]
+    rotation = Rotation(torch.mul, copies)
+    results = [rotation() for _ in range(4)]
+    assert [result.tolist() for result in results] == [[0.0, 0.0], [10.0, 10.0], [20.0, 20.0], [0.0, 0.0]]
+    assert len({result.data_ptr() for result in results[:3]}) == 3  # none was freed and written over
+
+
+def test_a_turn_on_a_gpu_moves_twice_its_cache(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(L2_cache_size=50 << 20))
+    small = Operands("L3", (2, 16, 16, 1280), 8, "fp16")
+    large = Operands("L0", (2, 16, 1024, 320), 8, "fp16")
+    assert calls_a_turn(small, torch.device("cpu")) == 1
+    assert calls_a_turn(small, torch.device("cuda")) == 20  # of 5.2 MB
+    assert calls_a_turn(large, torch.device("cuda")) == 8  # of 84 MB
+
+
 def at_once(_, work):
     return work()
 
@@ -64,10 +90,10 @@ def at_once(_, work):
 def test_tuning_verifies_every_configuration_against_the_default_one():
     operands = Operands("case", (1, 8, 6, 16), 2, "fp32")
     cpu = torch.device("cpu")
-    context = SimpleNamespace(device=cpu, ceilings=None, attempt=at_once)
+    context = SimpleNamespace(device=cpu, ceilings=None, attempt=at_once, kernel_clock=partial(kernel_clock, cpu))
     with interpreter.start() as pool:
         tune = interpreter.runner(pool, "benchmarks.kernels.temporal_attention_im3", "tune")
-        case = tune(operands, context, HostClock(cpu), 1)
+        case = tune(operands, context, 1)
     names = [m.name for m in case.measurements]
     assert len(names) == len({*names}) > 20
     assert case.baseline in names

@@ -8,11 +8,13 @@ import torch
 
 from benchmarks.measure import Contender, compare, compare_frames, measure, psnr_of
 from benchmarks.schema import Verification
-from benchmarks.timing import GraphClock, interleave, summarise
+from benchmarks.timing import CudaClock, GraphClock, interleave, summarise
 
 
 class FakeClock:
     """Calls what it is given, and answers from a list a name."""
+
+    calls = 1
 
     def __init__(self, seconds: dict[str, list[float]]):
         self.seconds = {name: iter(values) for name, values in seconds.items()}
@@ -59,14 +61,23 @@ class RecordedCuda:
 def test_a_kernel_is_captured_once_and_only_its_replay_lies_between_the_events(monkeypatch):
     cuda = RecordedCuda()
     monkeypatch.setattr("benchmarks.timing.torch.cuda", cuda)
-    clock = GraphClock(torch.device("cpu"))
+    clock = GraphClock(torch.device("cpu"), calls=4)
 
     def kernel():
         cuda.order.append("kernel")
-        return "the captured output"
+        return f"output {len(cuda.order)}"
 
-    assert [clock(kernel), clock(kernel)] == [(2e-3, "the captured output")] * 2  # of elapsed milliseconds
-    assert cuda.order == ["kernel", *["event", "replay", "event"] * 2]
+    assert [clock(kernel), clock(kernel)] == [(0.5e-3, "output 4")] * 2  # a quarter of the elapsed milliseconds
+    assert cuda.order == [*["kernel"] * 4, *["event", "replay", "event"] * 2]
+
+
+def test_steps_follow_each_other_between_the_events_and_each_has_its_share(monkeypatch):
+    cuda = RecordedCuda()
+    monkeypatch.setattr("benchmarks.timing.torch.cuda", cuda)
+    clock = CudaClock(torch.device("cpu"), calls=2)
+    timed = interleave({"a": lambda: cuda.order.append("step")}, clock, warmup=1, repeats=1)["a"]
+    assert cuda.order == ["event", "step", "step", "event"] * 2
+    assert (timed.timing.median, timed.timing.repeats, timed.timing.calls) == (1e-3, 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """AOTInductor packages: equal numbers, and refused where their native code does not belong."""
 
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 import hero_export.aoti
 import hero_export.build
@@ -45,6 +47,19 @@ def test_a_package_equals_eager(decoder_folder, tiny):
     want = EagerEngines(tiny).open("vae_decoder", PROFILE)(latents=latents)["frames"]
     assert (got - want).norm() / want.norm() < 1e-4
     assert list(read_manifest(decoder_folder).files) == ["vae_decoder.64x64x16.pt2"]
+
+
+def test_the_library_that_a_package_holds_is_not_left_in_the_compilers_cache(decoder_folder):
+    with zipfile.ZipFile(decoder_folder / "vae_decoder.64x64x16.pt2") as package:
+        libraries = [Path(name).name for name in package.namelist() if name.endswith(".so")]
+    assert libraries
+    assert [path for name in libraries for path in Path(cache_dir()).rglob(name)] == []
+
+
+def test_what_the_linker_says_is_the_reason():
+    said = "C++ compile error\n\nCommand:\ng++ x.cpp -lcuda\n\nOutput:\n/usr/bin/ld: cannot find -lcuda: No such file\n"
+    assert hero_export.aoti._first_error(said) == "/usr/bin/ld: cannot find -lcuda: No such file"
+    assert hero_export.aoti._first_error("\nInvalid C++ compiler\n") == "Invalid C++ compiler"
 
 
 def test_attention_to_a_few_keys_is_two_products_and_a_softmax():

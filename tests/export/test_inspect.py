@@ -1,13 +1,14 @@
 """What inspect tells of an ONNX folder equals what the files themselves hold."""
 
 import json
+import zipfile
 from collections import Counter
 
 import onnx
 import pytest
 
 import hero_export.cli
-from hero_export.inspect import layer_listing
+from hero_export.inspect import layer_listing, package_kernels
 from hero_rt.engines import read_manifest
 from hero_rt.errors import EngineError
 from tests.test_commands import run
@@ -26,6 +27,29 @@ def test_operators_and_weights_are_those_of_the_files(engine_folder, tmp_path, c
         assert told["weights_bytes"] == sum(manifest.files[name].bytes for name in engine.weights)
         assert sum(told["weights_by_type"].values()) == pytest.approx(told["weights_bytes"], rel=0.05)
         assert ("TemporalAttentionIM3" in told["attention"]) == (engine.contents["hero_nodes"] > 0)
+
+
+def test_kernels_of_a_gpus_package_are_counted_where_they_are_launched(tmp_path):
+    """A launcher is defined once and called often; its kernel's source, a comment, names it too."""
+    wrapper = """
+static inline void call_triton_poi_fused_add_0(
+    /*
+    def triton_poi_fused_add_0(in_ptr0):
+    */
+) { launchKernel(kernels_.triton_poi_fused_add_0); }
+static inline void call_temporal_attention_im3_kernel_0() {}
+void run() {
+    call_triton_poi_fused_add_0(buf1);
+    AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_cuda_mm_out(buf2, buf1));
+    call_temporal_attention_im3_kernel_0(buf2);
+    call_triton_poi_fused_add_0(buf3);
+}
+"""
+    with zipfile.ZipFile(tmp_path / "unet_step.pt2", "w") as package:
+        package.writestr("package/data/aotinductor/model/x.wrapper.cpp", wrapper)
+    assert package_kernels(tmp_path / "unet_step.pt2") == {
+        "triton_poi_fused_add_0": 2, "aoti_torch_cuda_mm_out": 1, "temporal_attention_im3_kernel_0": 1
+    }  # fmt: skip
 
 
 def test_layers_are_listed_node_by_node(engine_folder):

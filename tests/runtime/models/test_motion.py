@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hero_rt.models.attention import AttentionConstants
-from hero_rt.models.motion import MotionModule, sinusoidal_positions
+from hero_rt.models.motion import MotionModule, fuse_temporal_projections, sinusoidal_positions
 
 FRAMES, CHANNELS = 6, 16
 
@@ -55,6 +55,16 @@ def test_attention_placement_equals_blending_after_the_output_projection():
     want = torch.einsum("fg,bgsc->bfsc", blend_matrix(FRAMES, 0.3), unblended.unflatten(0, (2, FRAMES)))
     torch.testing.assert_close(got, want.flatten(0, 1), rtol=1e-6, atol=1e-6)
     assert (got - unblended).abs().max() > 1e-2
+
+
+def test_one_product_for_queries_keys_and_values_gives_the_same_tokens():
+    made = module("attention", 0.3)
+    x = torch.randn(2 * FRAMES, CHANNELS, 3, 2, dtype=torch.float64)
+    want = made(x, FRAMES)
+    fuse_temporal_projections(made)
+    names = {name for name, _ in made.named_parameters() if ".attn1." in name}
+    assert {name.split(".attn1.")[1] for name in names} == {"to_qkv.weight", "to_out.0.weight", "to_out.0.bias"}
+    torch.testing.assert_close(made(x, FRAMES), want, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("placement", ["attention", "module", "output"])
