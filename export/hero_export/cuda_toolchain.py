@@ -7,8 +7,6 @@ PyTorch takes the toolkit from the folder above `nvcc`, which may be a link from
 import os
 from pathlib import Path
 
-from torch.utils import cpp_extension
-
 from hero_rt.errors import HeroError
 
 DEFAULT_HOME = Path("/usr/local/cuda")
@@ -20,6 +18,8 @@ def use_cuda_toolchain(scratch: Path) -> None:
 
     Raises HeroError where there is no toolkit. A process that has not used the GPU links with what the system has.
     """
+    from torch.utils import cpp_extension
+
     home = find_toolkit()
     os.environ["CUDA_HOME"] = cpp_extension.CUDA_HOME = str(home)
     driver = loaded_library(DRIVER)
@@ -30,6 +30,8 @@ def use_cuda_toolchain(scratch: Path) -> None:
 
 def find_toolkit() -> Path:
     """The first of CUDA_HOME, CUDA_PATH, what PyTorch found and /usr/local/cuda that has the driver's header."""
+    from torch.utils import cpp_extension  # not above: where there is no GPU it warns of it when imported
+
     named = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), cpp_extension.CUDA_HOME, DEFAULT_HOME)
     for home in (Path(name) for name in named if name):
         if (home / "include" / "cuda.h").is_file():

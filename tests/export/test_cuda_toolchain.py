@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from torch.utils import cpp_extension
 
 from hero_export import cuda_toolchain
 from hero_export.cuda_toolchain import find_toolkit, loaded_library, use_cuda_toolchain
@@ -17,7 +18,7 @@ def environment(monkeypatch, tmp_path):
     """No variable and no folder of this machine's own names a toolkit."""
     for name in ("CUDA_HOME", "CUDA_PATH", "LIBRARY_PATH"):
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr(cuda_toolchain.cpp_extension, "CUDA_HOME", str(tmp_path / "bin-only"))
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path / "bin-only"))
     monkeypatch.setattr(cuda_toolchain, "DEFAULT_HOME", tmp_path / "default")
     return monkeypatch
 
@@ -61,7 +62,7 @@ def test_a_program_links_with_the_driver_that_is_loaded_though_no_folder_has_its
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     use_cuda_toolchain(scratch)
-    assert os.environ["CUDA_HOME"] == cuda_toolchain.cpp_extension.CUDA_HOME == str(tmp_path / "default")
+    assert os.environ["CUDA_HOME"] == cpp_extension.CUDA_HOME == str(tmp_path / "default")
     program = tmp_path / "program"
     compile_c("int cuInit(unsigned); int main(void) { return cuInit(7); }", "-o", str(program), "-lcuda")
     environment = {"LD_LIBRARY_PATH": str(versioned.parent)}
