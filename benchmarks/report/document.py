@@ -41,9 +41,10 @@ def _lines(runs: Mapping[str, Run], results: Path, notes: str) -> Iterator[str]:
         f"Made by `python -m benchmarks report` from `benchmarks/results`; what people have to say is in [{NOTES}]"
         f"({NOTES}) and repeated at the end. What a contender returned was compared with the reference before it was "
         "timed and after; what did not match has no time. A time is the median of interleaved repeats (on a GPU each "
-        "the mean of several in a row), or of one run where the IQR says so, and stands beside the limit of the machine: the larger of operations over the measured "
-        "rate of a matrix product and least bytes over the measured rate of a copy. `eager-cached` is this project's "
-        "PyTorch model with the references cached, `eager-uncached` recomputes RefNet and flow encoder every step."
+        "the mean of several in a row), or of one run where the IQR says so, and stands beside the limit of the "
+        "machine: the larger of operations over the measured rate of a matrix product and least bytes over the "
+        "measured rate of a copy. `eager-cached` is this project's PyTorch model with the references cached, "
+        "`eager-uncached` recomputes RefNet and flow encoder every step."
     )
     yield ""
     on_gpu = {name: run for name, run in runs.items() if run.environment.gpu}
