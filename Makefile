@@ -123,8 +123,8 @@ bench: $(STAMP)  ## Every benchmark suite on this CPU with hero-tiny, into bench
 bench-report: $(STAMP)  ## Make docs/performance.md and its plots from benchmarks/results
 	$(BIN)/python -m benchmarks report
 
-gpu-wheels: $(STAMP)  ## With a network: wheels for a GPU machine without one, in chunks of 30 MiB in build/wheels
-	$(BIN)/python -m benchmarks.wheels download build/wheels
+gpu-wheels: $(STAMP)  ## With a network: wheels for a GPU machine, in chunks of 30 MiB in build/wheels (WHEELS="diffusers av": only these)
+	$(BIN)/python -m benchmarks.wheels download build/wheels $(addprefix --package ,$(WHEELS))
 
 # GPU_PYTHON: a Python with this project's needs and a CUDA build of PyTorch; nothing is installed into it
 # HERO_COMMIT: what the results say of a copy without its history: git describe --always --dirty --abbrev=40 --exclude '*'

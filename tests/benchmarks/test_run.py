@@ -10,6 +10,7 @@ import pytest
 import benchmarks.context
 from benchmarks import cli
 from benchmarks.contenders.registry import BASELINE, UNCACHED, open_contender
+from benchmarks.context import Context
 from benchmarks.report.tables import suite_table
 from benchmarks.runner import run_suites
 from benchmarks.schema import Case, read_run
@@ -34,6 +35,20 @@ def command(*arguments: object) -> int:
 STEP = ("run", "unet-step", "--device", "cpu", "--size", "64x64", "--guidance", "on", "--repeats", 1)
 
 
+def test_what_nobody_expected_is_reported_with_its_traceback_and_what_was_in_a_line(capsys):
+    said: list[str] = []
+    context = Context(Settings.for_device("cpu"), ceilings=None, say=said.append)
+
+    def fail(error):
+        raise error
+
+    assert context.attempt("aoti", lambda: fail(EngineError("no compiler"))) is None
+    assert capsys.readouterr().err == ""
+    assert context.attempt("compile", lambda: fail(KeyError("buf7"))) is None
+    assert re.search(r"Traceback .*\n(.*\n)* +raise error\n(.*\n)*KeyError: 'buf7'", capsys.readouterr().err)
+    assert said == ["aoti: not available here: no compiler", "compile: not available here: KeyError: 'buf7'"]
+
+
 def test_a_wrong_engine_prints_no_time_and_the_run_fails(small_ceilings, monkeypatch, tmp_path, capsys):
     def with_another_model(settings, name, model):
         if name == "onnxruntime":
@@ -44,7 +59,8 @@ def test_a_wrong_engine_prints_no_time_and_the_run_fails(small_ceilings, monkeyp
 
     monkeypatch.setattr(benchmarks.context, "open_contender", with_another_model)
     out = tmp_path / "out.json"
-    assert command(*STEP, "--only", "onnxruntime", "--only", "aoti", "--json", out) == 3
+    wanted = ("--only", "onnxruntime", "--only", "aoti", "--json", out, "--cache", tmp_path / "cache")
+    assert command(*STEP, *wanted) == 3
     printed = capsys.readouterr()
     lines = {line.split()[4]: line for line in printed.out.splitlines() if line.startswith("unet-step")}
     assert re.search(r" ms one run .* of limit .*x eager-cached .* match", lines[BASELINE])
