@@ -117,8 +117,10 @@ def why_absent(step: Step, device: str) -> str:
 def what_is_missing(paths: Iterable[Path]) -> Iterator[str]:
     """A line for each file that ends early, and for each contender that a file has no figures of."""
     for path in paths:
-        for suite in read_run(path).suites if _cases(path) else []:
-            again = f"delete {path} to run its step again"
+        again = f"delete {path} to run its step again"
+        for suite in read_run(path).suites if path.is_file() else []:
+            if not suite.cases:  # waits for another call
+                continue
             if not suite.finished:
                 yield f"{path.stem} ends early, after {len(suite.cases)} cases; {again}"
             yield from (f"{path.stem} lacks {lost.name}: {lost.reason}; {again}" for lost in suite.unavailable)

@@ -68,6 +68,11 @@ class Rotation:
         return result
 
 
+def argument_copies(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int, count: int) -> list[tuple]:
+    """What a form is called with, `count` times in memory of its own."""
+    return [(q.clone(), k.clone(), v.clone(), alpha, num_heads) for _ in range(count)]
+
+
 def calls_a_turn(operands: Operands, device: torch.device) -> int:
     """As many as make twice the second-level cache; one on a CPU."""
     if device.type != "cuda":
@@ -96,7 +101,7 @@ def run(context: Context) -> Iterator[Case]:
         q, k, v, alpha = operands.make(context.device)
         check = checker(operands, q, k, v, alpha)
         calls = calls_a_turn(operands, context.device)
-        copies = [(q.clone(), k.clone(), v.clone(), alpha, operands.num_heads) for _ in range(calls)]
+        copies = argument_copies(q, k, v, alpha, operands.num_heads, calls)
         # a copy that moves as many bytes: half of them read, half written
         source = torch.cat([q, k])
         halves = [(torch.empty_like(source), source.clone()) for _ in range(calls)]
@@ -170,7 +175,7 @@ def tune(operands: Operands, context: Context, repeats: int) -> Case:
     q, k, v, alpha = operands.make(context.device)
     check = checker(operands, q, k, v, alpha)
     calls = calls_a_turn(operands, context.device)
-    copies = [(q.clone(), k.clone(), v.clone(), alpha, operands.num_heads) for _ in range(calls)]
+    copies = argument_copies(q, k, v, alpha, operands.num_heads, calls)
     default = default_config(operands.shape[1], q.shape[-1] // operands.num_heads, q.element_size())
 
     def label(config: object) -> str:

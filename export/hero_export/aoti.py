@@ -6,6 +6,7 @@ import time
 import warnings
 import zipfile
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-from hero_export.cuda_toolchain import use_cuda_toolchain
+from hero_export.cuda_toolchain import cuda_toolchain
 from hero_export.trace import trace
 from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
@@ -49,10 +50,10 @@ def compile_aoti(
         torch.no_grad(),
         warnings.catch_warnings(),
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".aoti-") as scratch,
+        cuda_toolchain() if model.device.type == "cuda" else nullcontext(),
     ):
         warnings.simplefilter("ignore")  # torch's own deprecations
         if model.device.type == "cuda":
-            use_cuda_toolchain(Path(scratch))
             fuse_temporal_projections(build_submodule(model, submodule, profile))
         exported = trace(model, submodule, profile)
         if model.device.type == "cpu":

@@ -5,27 +5,29 @@ PyTorch takes the toolkit from the folder above `nvcc`, which may be a link from
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from hero_export.library_name import library_as
 from hero_rt.errors import HeroError
 
 DEFAULT_HOME = Path("/usr/local/cuda")
 DRIVER = "libcuda.so"
 
 
-def use_cuda_toolchain(scratch: Path) -> None:
-    """Set this process up to compile for CUDA; `scratch` lives as long as it compiles.
+@contextmanager
+def cuda_toolchain() -> Iterator[None]:
+    """While open, this process can compile and link for CUDA. Raises HeroError where there is no toolkit.
 
-    Raises HeroError where there is no toolkit. A process that has not used the GPU links with what the system has.
+    A process that has not used the GPU links with what the system has.
     """
     from torch.utils import cpp_extension
 
-    home = find_toolkit()
-    os.environ["CUDA_HOME"] = cpp_extension.CUDA_HOME = str(home)
+    os.environ["CUDA_HOME"] = cpp_extension.CUDA_HOME = str(find_toolkit())
     driver = loaded_library(DRIVER)
-    if driver is not None:
-        (scratch / DRIVER).symlink_to(driver)
-        os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, (str(scratch), os.environ.get("LIBRARY_PATH"))))
+    with library_as(DRIVER, driver, "LIBRARY_PATH") if driver else nullcontext():
+        yield
 
 
 def find_toolkit() -> Path:

@@ -2,12 +2,12 @@
 
 import importlib.util
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hero_export.library_name import library_as
 from hero_rt.errors import EngineError
 
 PLUGIN_CHOICES = ("auto", "python", "library", "off")
@@ -58,15 +58,7 @@ def loader_path(format: str) -> Iterator[None]:
     if found is None or not found.submodule_search_locations:
         yield
         return
-    name, before = "libtensorrt_rtx.so", os.environ.get("LD_LIBRARY_PATH")
-    with tempfile.TemporaryDirectory(prefix="hero-loader-") as folder:
-        versioned = next(Path(found.submodule_search_locations[0]).glob(f"{name}.*"))
-        Path(folder, name).symlink_to(versioned)
-        os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, (folder, before)))
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["LD_LIBRARY_PATH"]
-            else:
-                os.environ["LD_LIBRARY_PATH"] = before
+    name = "libtensorrt_rtx.so"
+    versioned = next(Path(found.submodule_search_locations[0]).glob(f"{name}.*"))
+    with library_as(name, versioned, "LD_LIBRARY_PATH"):
+        yield

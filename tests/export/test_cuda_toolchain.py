@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from torch.utils import cpp_extension
 
-from hero_export import cuda_toolchain
-from hero_export.cuda_toolchain import find_toolkit, loaded_library, use_cuda_toolchain
+import hero_export.cuda_toolchain
+from hero_export.cuda_toolchain import cuda_toolchain, find_toolkit, loaded_library
 from hero_rt.errors import HeroError
 
 
@@ -19,7 +19,7 @@ def environment(monkeypatch, tmp_path):
     for name in ("CUDA_HOME", "CUDA_PATH", "LIBRARY_PATH"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path / "bin-only"))
-    monkeypatch.setattr(cuda_toolchain, "DEFAULT_HOME", tmp_path / "default")
+    monkeypatch.setattr(hero_export.cuda_toolchain, "DEFAULT_HOME", tmp_path / "default")
     return monkeypatch
 
 
@@ -59,12 +59,11 @@ def test_a_program_links_with_the_driver_that_is_loaded_though_no_folder_has_its
     compile_c(source, "-shared", "-fPIC", f"-Wl,-soname,{stand_in}", "-o", str(versioned))
     (versioned.parent / stand_in).symlink_to(versioned)
     ctypes.CDLL(str(versioned))
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    use_cuda_toolchain(scratch)
-    assert os.environ["CUDA_HOME"] == cpp_extension.CUDA_HOME == str(tmp_path / "default")
     program = tmp_path / "program"
-    compile_c("int cuInit(unsigned); int main(void) { return cuInit(7); }", "-o", str(program), "-lcuda")
+    with cuda_toolchain():
+        assert os.environ["CUDA_HOME"] == cpp_extension.CUDA_HOME == str(tmp_path / "default")
+        compile_c("int cuInit(unsigned); int main(void) { return cuInit(7); }", "-o", str(program), "-lcuda")
+    assert os.environ["LIBRARY_PATH"] == ""
     environment = {"LD_LIBRARY_PATH": str(versioned.parent)}
     assert subprocess.run([program], env=environment, check=False).returncode == 7
 

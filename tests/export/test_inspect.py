@@ -1,4 +1,4 @@
-"""What inspect tells of an ONNX folder equals what the files themselves hold."""
+"""What inspect tells of engines equals what the files themselves hold."""
 
 import json
 import zipfile

@@ -12,12 +12,11 @@ CPU = torch.device("cpu")
 
 
 class FakeCuda:
-    """torch.cuda with streams by name. A capture runs nothing; a replay runs what was captured, into its output."""
+    """torch.cuda with streams. A capture runs nothing; a replay runs what was captured, into its output."""
 
     def __init__(self, capturable: bool):
         self.capturable, self.capturing = capturable, None
-        self.stream_now: str | FakeCuda.Stream = "current"
-        self.waits: list[tuple] = []
+        self.current = self.stream_now = FakeCuda.Stream(CPU)
 
     class Stream:
         def __init__(self, device):
@@ -27,9 +26,7 @@ class FakeCuda:
             self.waits.append(other)
 
     def current_stream(self):
-        return self._current
-
-    _current = Stream(CPU)
+        return self.current
 
     def set_stream(self, stream):
         self.stream_now = stream
@@ -53,7 +50,7 @@ class FakeCuda:
         self.capturing = None
         if not self.capturable:
             raise RuntimeError("capture invalidated")  # and the stream stays, as PyTorch leaves it
-        self.stream_now = self._current
+        self.stream_now = self.current
 
 
 @pytest.mark.parametrize("capturable", [True, False])
@@ -84,8 +81,10 @@ def test_the_second_call_is_captured_and_every_call_returns_the_numbers_of_its_o
         results += calls()
     assert [result.tolist() for result in results] == [[2.0 * number] * 3 for number in range(4)]
     assert len(ran) == (1 if capturable else 4)
-    assert "current" not in ran[:1]  # the warm-up has a stream of its own
+    assert len({*ran}) == 1  # one stream, and
+    assert ran[0] is not cuda.current  # of its own,
+    assert cuda.current.waits[0] is ran[0]  # waited for,
+    assert ran[0].waits[0] is cuda.current  # after waiting for what filled the buffers
     if not capturable:
         assert "package.pt2 runs without a CUDA graph: capture invalidated" in caplog.text
-        assert len({*ran}) == 1
-    assert cuda.stream_now in ("current", cuda.current_stream())
+    assert cuda.stream_now is cuda.current
