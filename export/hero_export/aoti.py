@@ -1,6 +1,8 @@
 """One submodule as an AOTInductor package: compiled for this machine's GPU or CPU, weights inside."""
 
 import os
+import shutil
+import sys
 import tempfile
 import time
 import warnings
@@ -42,7 +44,7 @@ def compile_aoti(
     Convolutions run channels-last where Inductor's layout pass finds that faster; weights are folded (freezing). For a
     GPU the model's temporal projections are fused in place.
     max_autotune: benchmark kernel variants while compiling; slow, and worth it on a GPU. Raises HeroError where the
-    compiler fails, most often for want of a C++ compiler, or there is no CUDA toolkit for a GPU's.
+    compiler fails, or there is no CUDA toolkit for a GPU's.
     """
     started = time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,13 +74,22 @@ def compile_aoti(
             )
         except torch._inductor.exc.InductorError as error:
             reason = _first_error(str(error))
-            raise HeroError(f"{submodule} at {profile} does not compile: {reason}; is g++ installed?") from error
+            raise HeroError(f"{submodule} at {profile} does not compile: {reason}") from error
         _drop_cached_library(Path(package))
         os.replace(package, path)
     operators = Counter(
         str(node.target).removesuffix(".default") for node in exported.graph.nodes if node.op == "call_function"
     )
     return AotiExport(path, operators.total(), dict(operators.most_common()), time.perf_counter() - started)
+
+
+def check_compiler() -> None:
+    """Raise HeroError where there is no C++ compiler: the one that CXX names, else Inductor's default."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise HeroError(
+            f"format aoti compiles C++, and {compiler} is not installed; apt-get install g++, or name a compiler in CXX"
+        )
 
 
 def _first_error(message: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from hero_export.aoti import compile_aoti
+from hero_export.aoti import check_compiler, compile_aoti
 from hero_export.checkpoint import Checkpoint
 from hero_export.onnx import OPSET, OnnxExport, export_onnx
 from hero_export.plan_options import PlanOptions, check_options
@@ -51,7 +51,12 @@ class BuildSettings:
     plugin: str = "off"
 
     def resolved(self) -> "BuildSettings":
-        """With targets and plugin that were left open filled in. Raises UsageError for what cannot be built here."""
+        """With targets and plugin that were left open filled in.
+
+        Raises UsageError or HeroError for what cannot be built here.
+        """
+        if self.format == "aoti":
+            check_compiler()
         if self.format not in TENSORRTS:
             return self
         has_gpu = torch.cuda.is_available()

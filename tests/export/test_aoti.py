@@ -20,7 +20,7 @@ from hero_export.inspect import inspect_folder
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.eager import EagerEngines
-from hero_rt.errors import EngineError
+from hero_rt.errors import EngineError, HeroError
 from hero_rt.profile import Profile
 from tests.clips import small_clip
 from tests.manifests import edit_manifest
@@ -60,6 +60,17 @@ def test_what_the_linker_says_is_the_reason():
     said = "C++ compile error\n\nCommand:\ng++ x.cpp -lcuda\n\nOutput:\n/usr/bin/ld: cannot find -lcuda: No such file\n"
     assert hero_export.aoti._first_error(said) == "/usr/bin/ld: cannot find -lcuda: No such file"
     assert hero_export.aoti._first_error("\nInvalid C++ compiler\n") == "Invalid C++ compiler"
+
+
+@pytest.mark.parametrize(
+    ("compiler", "named"), [("", "g\\+\\+ is not installed"), ("clang++-99", r"clang\+\+-99 is not installed")]
+)
+def test_a_missing_compiler_is_said_before_anything_is_traced(tmp_path, monkeypatch, compiler, named):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", compiler)
+    with pytest.raises(HeroError, match=rf"{named}; apt-get install g\+\+"):
+        build_engines(SETTINGS, tmp_path / "engines", [PROFILE])
+    assert not (tmp_path / "engines").exists()
 
 
 def test_attention_to_a_few_keys_is_two_products_and_a_softmax():
