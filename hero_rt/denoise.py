@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hero_rt.engines.engine import Engine
+from hero_rt.noise import StepNoise
 from hero_rt.sampling import guide
 from hero_rt.windows import Window, fuse, fusion_weights
 
@@ -42,12 +43,15 @@ def denoise(
     sample: Tensor,
     scheduler: Any,
     step_kwargs: Mapping[str, Any],
+    step_noise: StepNoise,
     on_step: StepCallback,
 ) -> Tensor:
     """Noise to clean latents, [N, 4, h, w] FP32; `on_step` may replace them. Nothing is read back from the device."""
     timesteps = scheduler.timesteps.to(sample.device, torch.float32)
     for i, t in enumerate(scheduler.timesteps):
         noise = predict(scheduler.scale_model_input(sample, t), timesteps[i : i + 1])
-        sample = scheduler.step(noise, t, sample, **step_kwargs).prev_sample
+        step_noise.step = i
+        with step_noise:
+            sample = scheduler.step(noise, t, sample, **step_kwargs).prev_sample
         sample = on_step(i, t, sample)
     return sample

@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -19,6 +18,7 @@ from hero_rt.engines import EngineSet, open_engines
 from hero_rt.errors import EngineError, UsageError
 from hero_rt.flow import FlowMethod, optical_flow
 from hero_rt.models.config import LATENT_CHANNELS, HeroConfig
+from hero_rt.noise import Purpose, StepNoise, frame_noise
 from hero_rt.prepare import PreparedWindow, prepare_window, run
 from hero_rt.profile import Profile
 from hero_rt.sampling import make_scheduler, set_steps, step_arguments
@@ -134,6 +134,7 @@ class Outpainter:
         mode: "joint" denoises overlapping windows together (memory grows by one prepared window every 12 frames),
         "stream" one after the other; "auto" is joint up to 64 frames.
         flow_method: "dis", or "raft" where torchvision is installed.
+        generator: gives the seed (its `initial_seed()`); the seed is 0 without one.
         latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
         callback_on_step_end(outpainter, step, timestep, {"latents": ...}) may return a dict with new latents.
         Raises UsageError, before any work, VideoError or EngineError.
@@ -150,7 +151,7 @@ class Outpainter:
                 guidance_scale,
                 sampler,
                 eta,
-                generator,
+                0 if generator is None else generator.initial_seed(),
                 feather,
                 flow_method,
                 callback_on_step_end,
@@ -197,7 +198,7 @@ class Outpainter:
                 guidance_scale,
                 sampler,
                 eta,
-                generator,
+                0 if generator is None else generator.initial_seed(),
                 feather,
                 flow_method,
                 callback_on_step_end,
@@ -209,7 +210,8 @@ class Outpainter:
         size = self.config.num_frames
         num_frames = len(frames)
         frames = pad_to_window(frames, size)
-        noise = self._initial_noise(len(frames), settings, latents)
+        whole = range(len(frames))
+        noise = self._initial_noise(whole, settings, latents)
         windows = joint_windows(len(frames), size, OVERLAP)
         flow = optical_flow(frames, settings.flow_method)
         prepared = [
@@ -220,22 +222,25 @@ class Outpainter:
         ]
         unet = self.engines.open("unet_step", self.profile(settings.canvas, settings.guidance_scale))
         predict = JointWindows(unet, prepared, windows, settings.guidance_scale)
-        clean = self._denoise(predict, noise, settings)
+        clean = self._denoise(predict, noise, settings, whole)
         if output_type == "latent":
             return clean[:num_frames]
-        return _as_type(self._decode(clean, frames, flow, settings)[:num_frames], output_type)
+        return _as_type(self._decode(clean, frames, flow, settings, whole)[:num_frames], output_type)
 
     def _stream(self, frames: Iterator[np.ndarray], settings: "_Settings") -> Iterator[np.ndarray]:
         size = self.config.num_frames
         unet = self.engines.open("unet_step", self.profile(settings.canvas, settings.guidance_scale))
         whole = joint_windows(size, size, OVERLAP)
         finished: np.ndarray | None = None
+        start = 0
         for window in stream_windows(frames, size, OVERLAP):
             flow = optical_flow(window.frames, settings.flow_method)
             prepared = self.prepare(window.frames, settings.canvas, settings.guidance_scale, flow, finished)
             predict = JointWindows(unet, [prepared.constants], whole, settings.guidance_scale)
-            clean = self._denoise(predict, self._initial_noise(size, settings), settings)
-            done = self._decode(clean, window.frames, flow, settings)
+            places = range(start, start + size)
+            clean = self._denoise(predict, self._initial_noise(places, settings), settings, places)
+            done = self._decode(clean, window.frames, flow, settings, places)
+            start += window.carried + window.valid - OVERLAP
             if finished is not None:
                 done[: len(finished)] = finished
             new = done[window.carried : window.carried + window.valid]
@@ -251,18 +256,18 @@ class Outpainter:
         """A scheduler with its timesteps, and the arguments of its steps."""
         scheduler = make_scheduler(self.config.scheduler, settings.sampler)
         set_steps(scheduler, settings.num_inference_steps)
-        return scheduler, step_arguments(scheduler, settings.generator, settings.eta)
+        return scheduler, step_arguments(scheduler, settings.eta)
 
-    def _initial_noise(self, num_frames: int, settings: "_Settings", latents: Tensor | None = None) -> Tensor:
+    def _initial_noise(self, frames: range, settings: "_Settings", latents: Tensor | None = None) -> Tensor:
         canvas = settings.canvas
-        shape = (num_frames, LATENT_CHANNELS, canvas.model_height // 8, canvas.model_width // 8)
+        shape = (len(frames), LATENT_CHANNELS, canvas.model_height // 8, canvas.model_width // 8)
         if latents is None:
-            return randn_tensor(shape, generator=settings.generator, device=self.engines.device, dtype=torch.float32)
+            return frame_noise(settings.seed, Purpose.INITIAL, frames, shape[1:]).to(self.engines.device)
         if tuple(latents.shape) != shape:
             raise UsageError(f"latents have shape {list(latents.shape)}, this clip takes {list(shape)}")
         return latents.to(self.engines.device, torch.float32)
 
-    def _denoise(self, predict: JointWindows, noise: Tensor, settings: "_Settings") -> Tensor:
+    def _denoise(self, predict: JointWindows, noise: Tensor, settings: "_Settings", frames: range) -> Tensor:
         scheduler, extra = self._sampler(settings)
         with tqdm(total=len(scheduler.timesteps), **({"desc": "denoise"} | self._progress_bar)) as bar:
 
@@ -272,11 +277,14 @@ class Outpainter:
                     return latents
                 return settings.callback_on_step_end(self, step, timestep, {"latents": latents}).get("latents", latents)
 
-            return denoise(predict, noise * scheduler.init_noise_sigma, scheduler, extra, on_step)
+            step_noise = StepNoise(settings.seed, frames, len(scheduler.timesteps))
+            return denoise(predict, noise * scheduler.init_noise_sigma, scheduler, extra, step_noise, on_step)
 
-    def _decode(self, latents: Tensor, source: np.ndarray, flow: np.ndarray, settings: "_Settings") -> np.ndarray:
+    def _decode(
+        self, latents: Tensor, source: np.ndarray, flow: np.ndarray, settings: "_Settings", frames: range
+    ) -> np.ndarray:
         """Latents [N, 4, h, w], N at least a window, to composited frames uint8 [N, H, W, 3]."""
-        latents = with_texture_noise(latents, flow, self.config.decode_noise, settings.generator)
+        latents = with_texture_noise(latents, flow, self.config.decode_noise, settings.seed, frames)
         size, canvas = self.config.num_frames, settings.canvas
         profile = self.profile(canvas, guidance_scale=1)
         out = np.empty((len(source), canvas.height, canvas.width, 3), np.uint8)
@@ -302,7 +310,7 @@ class _Settings:
     guidance_scale: float
     sampler: str | None
     eta: float
-    generator: torch.Generator | None
+    seed: int
     feather: int
     flow_method: FlowMethod
     callback_on_step_end: StepEnd | None

@@ -4,7 +4,6 @@ import inspect
 from typing import Any
 
 import diffusers
-import torch
 from torch import Tensor
 
 from hero_rt.errors import UsageError
@@ -48,16 +47,14 @@ def set_steps(scheduler: Any, num_inference_steps: int) -> None:
 MAX_ETA = 1 - 1e-6  # at 1, DDIM's first step from pure noise takes the root of 0, or of what FP32 rounds below it
 
 
-def step_arguments(scheduler: Any, generator: torch.Generator | None, eta: float) -> dict[str, Any]:
+def step_arguments(scheduler: Any, eta: float) -> dict[str, Any]:
     """The keyword arguments of this scheduler's `step` beyond the three that all take.
 
     Raises UsageError for an eta outside [0, 1].
     """
     if not 0 <= eta <= 1:
         raise UsageError(f"eta is {eta}; it lies between 0 (deterministic) and 1 (as much new noise as DDPM draws)")
-    eta = min(eta, MAX_ETA)
-    accepted = inspect.signature(scheduler.step).parameters
-    return {key: value for key, value in (("generator", generator), ("eta", eta)) if key in accepted}
+    return {"eta": min(eta, MAX_ETA)} if "eta" in inspect.signature(scheduler.step).parameters else {}
 
 
 def guide(noise: Tensor, guidance_scale: float, guided: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """An engine set that counts what is run and remembers what was bound."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -20,6 +20,7 @@ class RecordingEngine:
 
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
         self._log.runs[self._name] += 1
+        self._log.on_run(self._name, inputs)
         return self._engine(**inputs)
 
     def close(self) -> None:
@@ -34,6 +35,7 @@ class RecordingEngines:
         self.config, self.dtype, self.device = engines.config, engines.dtype, engines.device
         self.runs: Counter[str] = Counter()
         self.bound: list[dict[str, Tensor]] = []
+        self.on_run: Callable[[str, dict[str, Tensor]], object] = lambda name, inputs: None
 
     def open(self, submodule: str, profile: Profile) -> RecordingEngine:
         return RecordingEngine(submodule, self._engines.open(submodule, profile), self)

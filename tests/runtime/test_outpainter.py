@@ -68,6 +68,19 @@ def test_source_pixels_come_back_bit_exact_and_the_seed_decides_the_rest(outpain
     assert not np.array_equal(first, other)
 
 
+def test_joint_and_stream_mode_start_from_the_same_noise(outpainter, clip):
+    """What the UNet is given first, window by window."""
+    seen: dict[str, list[torch.Tensor]] = {"joint": [], "stream": []}
+    for mode, samples in seen.items():
+        outpainter.engines.on_run = lambda name, inputs, samples=samples: (
+            samples.append(inputs["sample"].clone()) if name == "unet_step" else None
+        )
+        outpainter(clip, pad=PAD, num_inference_steps=1, generator=seeded(4), mode=mode)
+    assert len(seen["joint"]) == 2
+    for joint, stream in zip(seen["joint"], seen["stream"], strict=True):
+        assert torch.equal(joint, stream)
+
+
 @pytest.mark.parametrize("mode", ["joint", "stream"])
 @pytest.mark.parametrize("frames", [1, 5])
 def test_clips_shorter_than_a_window_are_padded_and_trimmed(outpainter, clip, mode, frames):

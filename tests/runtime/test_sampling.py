@@ -6,6 +6,7 @@ import torch
 from hero_rt.denoise import denoise
 from hero_rt.errors import UsageError
 from hero_rt.models.config import HeroConfig
+from hero_rt.noise import StepNoise
 from hero_rt.sampling import SAMPLERS, make_scheduler, set_steps, step_arguments
 
 CONFIG = HeroConfig.from_preset("hero-tiny").scheduler  # from pure noise: a signal-to-noise ratio of zero at t = 999
@@ -15,10 +16,16 @@ def sampled(steps: int, eta: float) -> torch.Tensor:
     """Of data that is a standard normal: its best v-prediction is zero everywhere."""
     scheduler = make_scheduler(CONFIG)
     set_steps(scheduler, steps)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(64, 4, 8, 8, generator=generator)
-    arguments = step_arguments(scheduler, generator, eta)
-    return denoise(lambda x, t: torch.zeros_like(x), noise, scheduler, arguments, lambda i, t, x: x)
+    noise = torch.randn(64, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    step_noise = StepNoise(0, range(64), steps)
+    return denoise(
+        lambda x, t: torch.zeros_like(x),
+        noise,
+        scheduler,
+        step_arguments(scheduler, eta),
+        step_noise,
+        lambda i, t, x: x,
+    )
 
 
 @pytest.mark.parametrize("steps", range(1, 41))
@@ -32,7 +39,7 @@ def test_ddim_with_eta_1_ends_in_numbers_for_any_count_of_steps(steps):
 @pytest.mark.parametrize("eta", [-0.1, 1.5, float("nan")])
 def test_an_eta_that_is_no_share_is_refused(eta):
     with pytest.raises(UsageError, match="between 0"):
-        step_arguments(make_scheduler(CONFIG), None, eta)
+        step_arguments(make_scheduler(CONFIG), eta)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -42,7 +49,7 @@ def test_no_step_reads_a_value_back_from_the_device(sampler):
         torch.empty(1, device="meta").item()
     scheduler = make_scheduler(CONFIG, sampler)
     set_steps(scheduler, 4)
-    arguments = step_arguments(scheduler, torch.Generator().manual_seed(0), eta=0.5)
+    arguments = step_arguments(scheduler, eta=0.5)
     noise = torch.empty(16, 4, 8, 8, device="meta")
     timesteps = []
 
@@ -50,5 +57,6 @@ def test_no_step_reads_a_value_back_from_the_device(sampler):
         timesteps.append(timestep)
         return torch.empty_like(sample)
 
-    assert denoise(predict, noise, scheduler, arguments, lambda i, t, x: x).device.type == "meta"
+    step_noise = StepNoise(0, range(16), 4)
+    assert denoise(predict, noise, scheduler, arguments, step_noise, lambda i, t, x: x).device.type == "meta"
     assert {(t.device.type, t.dtype, *t.shape) for t in timesteps} == {("meta", torch.float32, 1)}
