@@ -6,8 +6,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from hero_rt.canvas import Canvas
 from hero_rt.profile import Profile
+from hero_rt.request import Padding
 from hero_rt.video import VideoSource
 
 SPEED = 4  # pixels a frame
@@ -34,8 +34,7 @@ class Pan(VideoSource):
         return np.stack(list(self.frames()))
 
 
-def pan_for(profile: Profile, num_frames: int) -> tuple[Pan, Canvas]:
-    """A clip for the middle three quarters of the profile's width, and the canvas around it (OPV 0.25)."""
+def pan_for(profile: Profile, num_frames: int) -> tuple[Pan, Padding]:
+    """A clip for the middle three quarters of the profile's width, and what to generate around it (OPV 0.25)."""
     side = profile.width // 8
-    canvas = Canvas.from_padding(profile.width - 2 * side, profile.height, (0, side, 0, side))
-    return Pan(canvas.source_width, canvas.source_height, num_frames), canvas
+    return Pan(profile.width - 2 * side, profile.height, num_frames), Padding(left=side, right=side)

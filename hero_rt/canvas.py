@@ -1,4 +1,4 @@
-"""Where the source lies in the frame to fill: masks, placement, and the composite that keeps every source pixel."""
+"""Where the source lies in the frame to fill: placement and masks."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,6 @@ from torch import Tensor
 
 from hero_rt.errors import UsageError
 from hero_rt.models.config import VAE_SCALE
-from hero_rt.seam import close_seam
 
 TASKS = {"OPC": "all four sides", "OPV": "left and right", "OPH": "top and bottom"}
 ANCHORS = {  # share of the padding that goes to the left and to the top
@@ -71,6 +70,12 @@ class Canvas:
         return cls(width, height, top, target_width - width - left, target_height - height - top, left)
 
     @classmethod
+    def from_aspect(cls, width: int, height: int, ratio: float, anchor: str = "center") -> "Canvas":
+        """The smallest target of width / height = `ratio` that holds the source."""
+        target = (round(height * ratio), height) if width < height * ratio else (width, round(width / ratio))
+        return cls.from_size(width, height, *target, anchor=anchor)
+
+    @classmethod
     def from_task(cls, width: int, height: int, task: str, ratio: float) -> "Canvas":
         """OPC, OPV or OPH (HERO's names) with the generated fraction of the target's extent, per axis.
 
@@ -108,18 +113,19 @@ class Canvas:
         )
 
     @property
-    def _source(self) -> tuple[slice, slice]:
+    def source(self) -> tuple[slice, slice]:
+        """Rows and columns of the target that hold the source."""
         return slice(self.top, self.top + self.source_height), slice(self.left, self.left + self.source_width)
 
     def source_of(self, whole: np.ndarray) -> np.ndarray:
         """The source's part of whole frames, [F, H, W, 3] to a view [F, h, w, 3]."""
-        return whole[:, *self._source]
+        return whole[:, *self.source]
 
     def place(self, frames: np.ndarray) -> Tensor:
         """uint8 [F, h, w, 3] source frames to [F, 3, MH, MW] in [-1, 1]; unknown pixels are 0."""
-        self._check(frames, self.source_width, self.source_height, "source")
+        check_frames(frames, self.source_width, self.source_height, "source")
         out = torch.zeros(len(frames), 3, self.model_height, self.model_width)
-        out[:, :, *self._source] = _signed(frames)
+        out[:, :, *self.source] = _signed(frames)
         return out
 
     def place_finished(self, frames: np.ndarray) -> Tensor:
@@ -128,52 +134,27 @@ class Canvas:
         The strip beyond the target, which no frame has, repeats the target's edge: these frames' masks say that
         every cell is known.
         """
-        self._check(frames, self.width, self.height, "finished")
+        check_frames(frames, self.width, self.height, "finished")
         edge = (0, self.model_width - self.width, 0, self.model_height - self.height)
         return torch.nn.functional.pad(_signed(frames), edge, mode="replicate")
 
     def pixel_mask(self) -> Tensor:
         """[1, MH, MW], 1 = generate."""
         mask = torch.ones(1, self.model_height, self.model_width)
-        mask[:, *self._source] = 0
+        mask[:, *self.source] = 0
         return mask
 
     def latent_mask(self) -> Tensor:
         """[1, MH/8, MW/8], 1 = generate: a cell is known only where all its 8x8 pixels are."""
         return torch.nn.functional.max_pool2d(self.pixel_mask(), VAE_SCALE)
 
-    def composite(self, generated: Tensor, source: np.ndarray, feather: int = 8) -> np.ndarray:
-        """[F, 3, MH, MW] in [-1, 1] and its source uint8 [F, h, w, 3] to uint8 [F, H, W, 3].
 
-        Source pixels come back bit-exact. On the generated side, over `feather` pixels, the difference that the
-        model left around the nearest source pixel is carried outward and faded out: no step in colour at the seam,
-        and no source pixels smeared over it. Raises UsageError on other shapes or a negative feather.
-        """
-        check_feather(feather)
-        self._check(source, self.source_width, self.source_height, "source")
-        expected = (len(source), 3, self.model_height, self.model_width)
-        if generated.shape != expected:
-            raise UsageError(f"generated frames are {list(generated.shape)}, expected {list(expected)}")
-        rows, columns = self._source
-        target = generated[:, :, : self.height, : self.width].float().clamp(-1, 1)  # on the device that made it
-        if feather:
-            close_seam(target, source, rows, columns, feather)
-        grey_levels = target.add_(1).mul_(127.5).round_().to(torch.uint8)
-        out = grey_levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        out[:, rows, columns] = source
-        return out
-
-    def _check(self, frames: np.ndarray, width: int, height: int, what: str) -> None:
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
-            raise UsageError(
-                f"{what} frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, {height}, {width}, 3]"
-            )
-
-
-def check_feather(feather: int) -> None:
-    """Raises UsageError on a negative one."""
-    if feather < 0:
-        raise UsageError(f"feather is {feather} px; it must not be negative (0 is off)")
+def check_frames(frames: np.ndarray, width: int, height: int, what: str) -> None:
+    """Raise UsageError where `frames` are not uint8 [F, height, width, 3]."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
+        raise UsageError(
+            f"{what} frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, {height}, {width}, 3]"
+        )
 
 
 def _signed(frames: np.ndarray) -> Tensor:

@@ -27,3 +27,9 @@ class EngineError(HeroError):
     """An engine folder that does not fit: other profile, library, GPU, or files changed since the build."""
 
     exit_code = 4
+
+
+class Cancelled(HeroError):
+    """A session that was cancelled between two steps."""
+
+    exit_code = 130

@@ -1,8 +1,7 @@
 """Cutting a clip into the model's windows: jointly denoised with cross-fades, or one after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ def joint_windows(num_frames: int, size: int = 16, overlap: int = 4) -> list[Win
 
     num_frames: at least `size` (pad_to_window first). Raises UsageError.
     """
-    _check_shared(size, overlap, "overlap")
+    check_overlap(overlap, size)
     if num_frames < size:
         raise UsageError(f"{num_frames} frames are fewer than a window of {size}; repeat the last one first")
     starts = [*range(0, num_frames - size, size - overlap), num_frames - size]
@@ -70,38 +69,12 @@ def fuse(predictions: Sequence[Tensor], windows: Sequence[Window], weights: Sequ
     return out
 
 
-@dataclass(frozen=True)
-class StreamWindow:
-    """One chronological window over a clip that is still being read.
-
-    frames: uint8 [size, h, w, 3], sources. The first `carried` were in the window before and are finished by now,
-    the next `valid` are new, and the rest repeat the last one.
-    """
-
-    frames: np.ndarray
-    carried: int
-    valid: int
-
-
-def stream_windows(frames: Iterator[np.ndarray], size: int = 16, carry: int = 4) -> Iterator[StreamWindow]:
-    """Windows over an iterator of uint8 [h, w, 3] frames, pulled as needed: memory does not grow with the clip.
-
-    The first window takes `size` new frames, each later one `size - carry` and the `carry` before them.
-    Raises UsageError.
-    """
-    _check_shared(size, carry, "carry")
-    tail: list[np.ndarray] = []
-    while new := list(islice(frames, size - len(tail))):
-        held = tail + new
-        yield StreamWindow(pad_to_window(np.stack(held), size), carried=len(tail), valid=len(new))
-        tail = held[len(held) - carry :] if carry < len(held) else held
-
-
 def count_stream_windows(num_frames: int, size: int = 16, carry: int = 4) -> int:
-    """How many windows `stream_windows` makes of a clip whose length is known."""
+    """How many windows a clip takes where each after the first starts from `carry` frames of the one before."""
     return 1 + max(0, -(-(num_frames - size) // (size - carry)))
 
 
-def _check_shared(size: int, shared: int, name: str) -> None:
-    if not 0 <= shared < size:
-        raise UsageError(f"{name} is {shared} frames; windows of {size} can share 0 to {size - 1}")
+def check_overlap(overlap: int, size: int) -> None:
+    """Raise UsageError where windows of `size` frames cannot share `overlap`."""
+    if not 0 <= overlap < size:
+        raise UsageError(f"overlap is {overlap} frames; windows of {size} can share 0 to {size - 1}")

@@ -10,7 +10,7 @@ from hero_export.build import build_engines
 from hero_export.checkpoint import Checkpoint
 from hero_export.formats import BuildSettings
 from hero_rt.engines.backend import backend
-from hero_rt.engines.engine import Engine
+from hero_rt.engines.engine import Engine, EngineSet
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.errors import EngineError
@@ -31,7 +31,7 @@ def check_available(settings: Settings, format: str) -> None:
         raise EngineError(f"{format}: {difference}")
 
 
-class BuiltEngines:
+class BuiltEngines(EngineSet):
     """One format at the run's preset, dtype and device; `name` ends in `-max-autotune` for AOTInductor's.
 
     One folder a canvas, built by the exporter as a user's is. Building is not timed.
@@ -48,13 +48,12 @@ class BuiltEngines:
             settings.device,
             name.endswith(AUTOTUNED),
         )
-        self.config, self.dtype = settings.config, DTYPES[settings.dtype]
-        self.device = torch.device(settings.device)
+        super().__init__(settings.config, DTYPES[settings.dtype], torch.device(settings.device))
         self._root = settings.cache / f"{settings.preset}-{settings.dtype}-{name}-{self.device.type}"
         self._folders: dict[tuple[int, int], EngineFolder] = {}
         self._complete: dict[Profile, Path] = {}  # checking what is there reads all of it
 
-    def open(self, submodule: str, profile: Profile) -> Engine:
+    def _open(self, submodule: str, profile: Profile) -> Engine:
         """Raises HeroError where it cannot be built or opened here."""
         return self._opened(profile).open(submodule, profile)
 
@@ -77,7 +76,7 @@ class BuiltEngines:
             raise EngineError(f"{opened.folder} has no {submodule} engine for {profile}")
         return opened.folder / record.file
 
-    def close(self) -> None:
+    def _close(self) -> None:
         for folder in self._folders.values():
             folder.close()
         self._folders.clear()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hero_rt.engines.eager import ModuleEngine
+from hero_rt.engines.engine import EngineSet
 from hero_rt.models.boundary import submodule_io
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule
@@ -14,25 +15,18 @@ from hero_rt.profile import Profile
 Mode = Literal["default", "max-autotune"]
 
 
-class CompiledEngines:
+class CompiledEngines(EngineSet):
     """Each submodule compiled at its static shapes when it first runs."""
 
     def __init__(self, model: HeroModel, mode: Mode):
-        self.model, self.config, self.dtype, self.device = model, model.config, model.dtype, model.device
-        self._mode = mode
-        self._engines: dict[tuple[str, Profile], ModuleEngine] = {}
+        super().__init__(model.config, model.dtype, model.device)
+        self.model, self._mode = model, mode
 
-    def open(self, submodule: str, profile: Profile) -> ModuleEngine:
-        key = (submodule, profile)
-        if key not in self._engines:
-            inputs, outputs = submodule_io(submodule, self.config, profile, self.dtype)
-            module = build_submodule(self.model, submodule, profile)
-            name = f"compile-{self._mode} {submodule} {profile}"
-            self._engines[key] = ModuleEngine(name, self._compile(module), inputs, outputs)
-        return self._engines[key]
-
-    def close(self) -> None:
-        self._engines.clear()
+    def _open(self, submodule: str, profile: Profile) -> ModuleEngine:
+        inputs, outputs = submodule_io(submodule, self.config, profile, self.dtype)
+        module = build_submodule(self.model, submodule, profile)
+        name = f"compile-{self._mode} {submodule} {profile}"
+        return ModuleEngine(name, self._compile(module), inputs, outputs, self.device)
 
     def _compile(self, module: nn.Module):
         compiled = torch.compile(module, mode=self._mode, fullgraph=True, dynamic=False)

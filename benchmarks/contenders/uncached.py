@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hero_rt.engines.eager import EagerEngines, ModuleEngine
-from hero_rt.engines.engine import Engine
+from hero_rt.engines.eager import EagerEngine, ModuleEngine
+from hero_rt.engines.engine import Engine, EngineSet
 from hero_rt.models.boundary import Specs, submodule_io
 from hero_rt.models.config import NUM_ATTENTIONS
 from hero_rt.models.hero import HeroModel
@@ -42,7 +42,7 @@ def uncached_step(model: HeroModel, profile: Profile) -> ModuleEngine:
         return step(sample, timestep, condition, *reference, *semantic_constants, *residuals)
 
     own = {name: inputs[name] for name in ("sample", "timestep", "condition")} | semantic | flow_inputs
-    return ModuleEngine(f"eager-uncached unet_step {profile}", forward, own, outputs)
+    return ModuleEngine(f"eager-uncached unet_step {profile}", forward, own, outputs, model.device)
 
 
 def raw_features_step(model: HeroModel, profile: Profile) -> ModuleEngine:
@@ -61,7 +61,7 @@ def raw_features_step(model: HeroModel, profile: Profile) -> ModuleEngine:
         return step(sample, timestep, condition, *reference, *constants[NUM_ATTENTIONS:])
 
     own = {name: inputs[name] for name in ("sample", "timestep", "condition")} | features | rest
-    return ModuleEngine(f"eager-raw-features unet_step {profile}", forward, own, outputs)
+    return ModuleEngine(f"eager-raw-features unet_step {profile}", forward, own, outputs, model.device)
 
 
 @torch.inference_mode()
@@ -72,25 +72,18 @@ def reference_features(model: HeroModel, profile: Profile, condition: Tensor, *e
     return {f"ref_feature.{i}": feature for i, feature in enumerate(features)}
 
 
-class UncachedEngines:
+class UncachedEngines(EngineSet):
     """The eager model with nothing but the CLIP streams cached."""
 
     def __init__(self, model: HeroModel):
-        self._eager = EagerEngines(model)
-        self.model, self.config, self.dtype, self.device = model, model.config, model.dtype, model.device
-        self._steps: dict[Profile, ModuleEngine] = {}
+        super().__init__(model.config, model.dtype, model.device)
+        self.model = model
 
-    def open(self, submodule: str, profile: Profile) -> Engine:
+    def _open(self, submodule: str, profile: Profile) -> Engine:
         if submodule == "refnet":  # the step runs it
             inputs, _ = submodule_io(submodule, self.config, profile, self.dtype)
             nothing: Callable[..., tuple] = lambda *_: ()  # noqa: E731
-            return ModuleEngine("eager-uncached refnet", nothing, inputs, {})
-        if submodule != "unet_step":
-            return self._eager.open(submodule, profile)
-        if profile not in self._steps:
-            self._steps[profile] = uncached_step(self.model, profile)
-        return self._steps[profile]
-
-    def close(self) -> None:
-        self._steps.clear()
-        self._eager.close()
+            return ModuleEngine("eager-uncached refnet", nothing, inputs, {}, self.device)
+        if submodule == "unet_step":
+            return uncached_step(self.model, profile)
+        return EagerEngine(self.model, submodule, profile)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from transformers import CLIPVisionModelWithProjection
 
 from hero_rt.errors import UsageError
-from hero_rt.prepare import clip_pixels
+from hero_rt.stages.prepare import clip_pixels
 
 CLIP = "openai/clip-vit-large-patch14"
 Metric = Callable[[np.ndarray, np.ndarray], float]  # frames, truth: uint8 [F, H, W, 3]

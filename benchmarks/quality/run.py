@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.quality.baselines import BASELINES
 from benchmarks.quality.clips import evaluation_clips
@@ -13,6 +12,7 @@ from benchmarks.quality.measures import measure
 from benchmarks.quality.perceptual import perceptual_metrics
 from hero_rt.canvas import Canvas
 from hero_rt.outpainter import Outpainter
+from hero_rt.request import OutpaintRequest, Padding
 
 TASK = "OPV"  # left and right
 MODEL = "HERO"
@@ -43,14 +43,12 @@ def evaluate(
         for ratio in ratios:
             canvas = evaluation_canvas(size, ratio)
             source = np.ascontiguousarray(canvas.source_of(truth))
-            padding = (0, canvas.right, 0, canvas.left)
             filled: list[tuple[str, int | None, np.ndarray]] = [
                 (method, None, fill(source, canvas)) for method, fill in BASELINES.items()
             ]
             for seed in seeds:
-                generator = torch.Generator().manual_seed(seed)
-                drawn = outpainter(source, pad=padding, num_inference_steps=steps, generator=generator).frames
-                filled.append((MODEL, seed, drawn))
+                request = OutpaintRequest(frame=Padding.around(canvas), steps=steps, seed=seed)
+                filled.append((MODEL, seed, outpainter(source, request).frames))
             found = []
             for method, drawn_from, video in filled:
                 quality = measure(video, truth, canvas).to_dict()

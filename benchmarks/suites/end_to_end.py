@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.clip import FRAME_RATE, pan_for
-from benchmarks.clip_run import ClipRun, run_clip
+from benchmarks.clip_run import ClipRun, request_for, run_clip
 from benchmarks.contenders import BASELINE, contender_names
 from benchmarks.context import Context
 from benchmarks.fresh_process import ClipJob, run_in_fresh_process
@@ -81,9 +81,9 @@ def measure_clip(
     memory: dict[str, dict[str, float]],
 ) -> Case:
     settings = context.settings
-    clip, canvas = pan_for(profile, profile.frames)
-    source = clip.stack()
-    want = run_clip(context.truth, source, canvas, profile, steps)
+    clip, frame = pan_for(profile, profile.frames)
+    request = request_for(frame, profile, steps)
+    want = run_clip(context.truth, clip, request)
     thresholds, warmup = THRESHOLDS[settings.dtype], WARMUP[context.device.type]
 
     def check(got: ClipRun) -> Verification:
@@ -96,7 +96,7 @@ def measure_clip(
 
     def caller(name: str) -> Callable[[], ClipRun]:
         def call() -> ClipRun:
-            runs[name].append(run_clip(sets[name], source, canvas, profile, steps))
+            runs[name].append(run_clip(sets[name], clip, request))
             return runs[name][-1]
 
         return call
@@ -108,7 +108,7 @@ def measure_clip(
         }
         return phases | memory[name] | video
 
-    video = video_io(want.frames, source)
+    video = video_io(want.frames, clip.stack())
     return measure(
         f"{settings.preset} {profile} {settings.dtype} {steps} steps",
         {name: Contender(caller(name), check, partial(figures, name)) for name in sets},

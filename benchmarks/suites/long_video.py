@@ -5,7 +5,8 @@ from functools import partial
 from operator import attrgetter
 from statistics import median
 
-from benchmarks.clip_run import Mode, outpaint_pan
+from benchmarks.clip import pan_for
+from benchmarks.clip_run import outpaint_pan, request_for
 from benchmarks.contenders import BASELINE, contender_names
 from benchmarks.contenders.uncached import step_io, without
 from benchmarks.context import Context
@@ -17,14 +18,16 @@ from benchmarks.suites.end_to_end import opens
 from benchmarks.timing import OwnClock
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import EngineSet
-from hero_rt.outpainter import MAX_JOINT_FRAMES, OVERLAP
+from hero_rt.plan import resolve
 from hero_rt.profile import Profile
-from hero_rt.windows import count_stream_windows, joint_windows
+from hero_rt.request import Mode, OutpaintRequest
 
 STEPS = 4
 REPEATS = 3
 LONGEST_REPEATED = 256  # frames: a longer clip is run once, and is many windows
-LONGEST_JOINT = 4 * MAX_JOINT_FRAMES  # past what `auto` would choose, to show the growth
+LONGEST_JOINT = (
+    4 * OutpaintRequest.model_fields["max_joint_frames"].default
+)  # past what `auto` would choose, to show the growth
 
 
 def run(context: Context) -> Iterator[Case]:
@@ -78,10 +81,9 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
     for chunk in outpaint_pan(context.truth, profile, num_frames, STEPS, mode):
         want.add(chunk)
     held = bytes_of(without(step_io(context.model, profile)[0], "sample", "timestep"))
-    if mode == "stream":
-        windows = count_stream_windows(num_frames, profile.frames, OVERLAP)
-    else:
-        windows = len(joint_windows(num_frames, profile.frames, OVERLAP))
+    clip, frame = pan_for(profile, num_frames)
+    plan = resolve(request_for(frame, profile, STEPS, mode), clip, context.truth)
+    windows = (plan.num_windows or 0) if mode == "stream" else len(plan.joint_windows(num_frames))
     prepared = held * (1 if mode == "stream" else windows)
 
     def check(got: ClipOutcome) -> Verification:

@@ -17,9 +17,9 @@ from benchmarks.roofline import submodule_work
 from benchmarks.schema import Case, OperatorTime
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import Engine, EngineSet
-from hero_rt.flow import optical_flow
-from hero_rt.prepare import prepare_window
 from hero_rt.profile import Profile
+from hero_rt.stages.flow import optical_flow
+from hero_rt.stages.prepare import prepare_window
 
 WARMUP, REPEATS = 3, 20
 TIMESTEP = 501.0
@@ -70,20 +70,20 @@ class PreparedStep:
 
     def __init__(self, context: Context, profile: Profile):
         self.context, self.profile = context, profile
-        source, canvas = pan_for(profile, profile.frames)
-        frames = source.stack()
-        arguments = (profile, canvas, frames, optical_flow(frames))
+        clip, frame = pan_for(profile, profile.frames)
+        frames = clip.stack()
+        arguments = (profile, frame.canvas(clip.width, clip.height), frames, optical_flow(frames))
         truth = context.truth
-        cached = prepare_window(truth, *arguments).constants
-        self._available = prepare_window(UncachedEngines(truth.model), *arguments).constants | cached
+        cached = prepare_window(truth, *arguments)
+        self._available = prepare_window(UncachedEngines(truth.model), *arguments) | cached
         generator = torch.Generator().manual_seed(0)
         step = truth.open("unet_step", profile)
         self._given = {
             "sample": torch.randn(step.inputs["sample"].shape, generator=generator).to(context.device),
             "timestep": torch.tensor([TIMESTEP], device=context.device),
         }
-        step.bind(cached)
-        self.want = step(**self._given)["noise_pred"]
+        with step.bind(cached) as binding:
+            self.want = step.run(binding, **self._given)["noise_pred"]
 
     def reads(self, *names: str) -> list[Tensor]:
         """Constants of the truth by name."""
@@ -96,8 +96,8 @@ class PreparedStep:
     def bind(self, engine: Engine) -> Callable[[], Tensor]:
         """The step of an engine whose constants are bound."""
         constants = {name: spec for name, spec in engine.inputs.items() if name not in self._given}
-        engine.bind({name: self._available[name].to(spec.dtype) for name, spec in constants.items()})
-        return lambda: engine(**self._given)["noise_pred"]
+        binding = engine.bind({name: self._available[name].to(spec.dtype) for name, spec in constants.items()})
+        return lambda: engine.run(binding, **self._given)["noise_pred"]
 
     def call_of(self, engines: EngineSet) -> Callable[[], Tensor]:
         return self.bind(engines.open("unet_step", self.profile))

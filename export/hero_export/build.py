@@ -112,8 +112,8 @@ def _build(
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         tool_version=__version__,
-        format=settings.format,  # type: ignore[arg-type]
-        dtype=settings.dtype,  # type: ignore[arg-type]
+        format=settings.format,
+        dtype=settings.dtype,
         checkpoint=settings.checkpoint.arguments,
         model=config,
         kernel_digest=function_digest(),

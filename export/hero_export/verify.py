@@ -1,7 +1,7 @@
 """Are an engine folder's numbers the model's? Every output against FP32 eager, then a whole clip end to end."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from hero_export.checkpoint import Checkpoint
-from hero_rt.canvas import Canvas
-from hero_rt.engines import Engine, EngineSet, read_manifest
+from hero_rt.engines import Binding, Engine, EngineSet, Observer, read_manifest
 from hero_rt.engines.eager import EagerEngine, EagerEngines
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES, Manifest, write_manifest
@@ -21,8 +20,11 @@ from hero_rt.errors import HeroError, UsageError
 from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
+from hero_rt.plan import MIN_FLOW_SIDE
 from hero_rt.profile import Profile, parse_profile
-from hero_rt.video import FirstFrames, open_video
+from hero_rt.request import OutpaintRequest, Padding
+from hero_rt.session import Event, StepDone
+from hero_rt.video import open_video
 
 STEPS = 10
 GUIDANCE_SCALE = 2.0  # of the guided profiles
@@ -118,8 +120,8 @@ def verify(
     clips = []
     try:
         for profile in _shapes(manifest):
-            source, canvas = _fitted_clip(clip, profile)
-            inputs, want_latents, want_frames = _reference_run(model, source, canvas, profile)
+            source, frame = _fitted_clip(clip, profile)
+            inputs, want_latents, want_frames = _reference_run(model, source, frame, profile)
             for submodule in SUBMODULES:
                 key = (submodule, str(profile.of(submodule)))
                 if key not in outputs:
@@ -127,7 +129,7 @@ def verify(
                     outputs[key] = list(rows)
             latents_error, psnr = math.inf, 0.0
             if all(math.isfinite(row.relative_l2) for rows in outputs.values() for row in rows):
-                latents, frames = _run(engines, source, canvas, profile)
+                latents, frames = _run(engines, source, frame, profile)
                 latents_error, psnr = relative_l2(latents, want_latents), _psnr(frames, want_frames)
             clips.append(
                 ClipParity(
@@ -193,85 +195,57 @@ def _compare_submodule(
         )
 
 
-class _Tap:
-    """An engine that notes the inputs it was last called with, bound ones included."""
+class _LastInputs(Observer):
+    """Notes the inputs that each submodule last ran with, bound ones included."""
 
-    def __init__(self, engine: Engine, note: Callable[[dict[str, Tensor]], None]):
-        self.inputs, self.outputs = engine.inputs, engine.outputs
-        self._engine, self._note = engine, note
-        self._bound: dict[str, Tensor] = {}
-
-    def bind(self, constants: Mapping[str, Tensor]) -> None:
-        self._bound = dict(constants)
-        self._engine.bind(constants)
-
-    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        self._note(self._bound | inputs)
-        return self._engine(**inputs)
-
-    def close(self) -> None:
-        self._engine.close()
-
-
-class _TappedEngines:
-    """Eager engines behind taps; `seen` holds each submodule's inputs."""
-
-    def __init__(self, model: HeroModel):
-        self._engines = EagerEngines(model)
-        self.config, self.dtype, self.device = model.config, model.dtype, model.device
+    def __init__(self) -> None:
         self.seen: dict[str, dict[str, Tensor]] = {}
 
-    def open(self, submodule: str, profile: Profile) -> Engine:
-        return _Tap(self._engines.open(submodule, profile), lambda inputs: self.seen.update({submodule: inputs}))
-
-    def close(self) -> None:
-        self._engines.close()
+    def before_run(self, engine: Engine, binding: Binding, inputs: Mapping[str, Tensor]) -> None:
+        self.seen[engine.submodule] = {**binding.constants, **inputs}
 
 
 def _reference_run(
-    model: HeroModel, source: np.ndarray, canvas: Canvas, profile: Profile
+    model: HeroModel, source: np.ndarray, frame: Padding, profile: Profile
 ) -> tuple[dict[str, dict[str, Tensor]], Tensor, np.ndarray]:
-    taps = _TappedEngines(model)
-    latents, frames = _run(taps, source, canvas, profile)
-    return taps.seen, latents, frames
+    engines, inputs = EagerEngines(model), _LastInputs()
+    engines.observers.append(inputs)
+    latents, frames = _run(engines, source, frame, profile)
+    return inputs.seen, latents, frames
 
 
-def _run(engines: EngineSet, source: np.ndarray, canvas: Canvas, profile: Profile) -> tuple[Tensor, np.ndarray]:
+def _run(engines: EngineSet, source: np.ndarray, frame: Padding, profile: Profile) -> tuple[Tensor, np.ndarray]:
     """Final latents [F, 4, h, w] and frames uint8 [F, H, W, 3] of one seeded run, from one denoising."""
-    outpainter = Outpainter(engines)
-    outpainter.set_progress_bar_config(disable=True)
+    request = OutpaintRequest(
+        frame=frame, steps=STEPS, guidance_scale=GUIDANCE_SCALE if profile.guided else 1.0, seed=SEED
+    )
     last: list[Tensor] = []
 
-    def keep(_outpainter: Outpainter, _step: int, _timestep: Tensor, kwargs: dict[str, Tensor]) -> dict[str, Tensor]:
-        last[:] = [kwargs["latents"]]
-        return kwargs
+    def keep(event: Event) -> None:
+        if isinstance(event, StepDone):
+            last[:] = [event.latents]
 
-    result = outpainter(
-        source,
-        pad=(canvas.top, canvas.right, canvas.bottom, canvas.left),
-        num_inference_steps=STEPS,
-        guidance_scale=GUIDANCE_SCALE if profile.guided else 1.0,
-        generator=torch.Generator().manual_seed(SEED),
-        callback_on_step_end=keep,
-    )
-    return last[0].cpu(), result.frames
+    with open_video(source) as clip:
+        session = Outpainter(engines).session(clip, request, keep)
+        frames = np.concatenate(list(session.run(clip.frames())))
+    return last[0].cpu(), frames
 
 
-def _fitted_clip(clip: Path | None, profile: Profile) -> tuple[np.ndarray, Canvas]:
+def _fitted_clip(clip: Path | None, profile: Profile) -> tuple[np.ndarray, Padding]:
     """The first window of the clip, scaled to the middle three quarters of the profile's width (OPV 0.25)."""
     side = profile.width // 8
-    canvas = Canvas.from_padding(profile.width - 2 * side, profile.height, (0, side, 0, side))
-    if canvas.source_width < 16 or canvas.source_height < 16:
-        raise UsageError(f"profile {profile} is too small to verify on a clip (16 px of source at least)")
+    size = (profile.width - 2 * side, profile.height)
+    if min(size) < MIN_FLOW_SIDE:
+        raise UsageError(f"profile {profile} is too small to verify on a clip ({MIN_FLOW_SIDE} px of source at least)")
     if clip is None:
         frames = _synthetic_pan(profile.frames)
     else:
-        with FirstFrames(open_video(clip), profile.frames) as source:
+        with open_video(clip, max_frames=profile.frames) as source:
             frames = np.stack(list(source.frames()))
         if len(frames) < profile.frames:
             raise UsageError(f"{clip} has {len(frames)} frames, verification needs a window of {profile.frames}")
-    size = (canvas.source_width, canvas.source_height)
-    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]), canvas
+    source_frames = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+    return source_frames, Padding(left=side, right=side)
 
 
 def _synthetic_pan(num_frames: int) -> np.ndarray:

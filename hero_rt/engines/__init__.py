@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from hero_rt.engines.engine import Engine, EngineSet
+from hero_rt.engines.engine import Binding, Engine, EngineSet, Observer
 from hero_rt.engines.manifest import Manifest, read_manifest
 
-__all__ = ["Engine", "EngineSet", "Manifest", "open_engines", "read_manifest"]
+__all__ = ["Binding", "Engine", "EngineSet", "Manifest", "Observer", "open_engines", "read_manifest"]
 
 
 def open_engines(folder: str | Path, device: str | None = None) -> EngineSet:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hero_rt.engines.engine import check_tensors
+from hero_rt.engines.engine import Binding, Engine, Pool
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
@@ -45,53 +45,68 @@ def mismatch(built: Target, here: Target) -> str | None:
 def open_engine(
     path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
 ) -> "AotiEngine":
-    return AotiEngine(path, inputs, outputs, workspace.device)
+    return AotiEngine(path, inputs, outputs, workspace)
 
 
-class AotiEngine:
-    """One compiled package; on CUDA with static input buffers, and a CUDA graph from the second call on."""
+class AotiEngine(Engine):
+    """One compiled package; on CUDA with static input buffers, and a CUDA graph from the second run on."""
 
-    def __init__(self, path: Path, inputs: Specs, outputs: Specs, device: torch.device):
-        self.name, self.inputs, self.outputs = path.name, inputs, outputs
-        on_cuda = device.type == "cuda"
+    def __init__(self, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace):
+        super().__init__(path.name, inputs, outputs)
+        self._device, self._lock = workspace.device, workspace.lock
+        on_cuda = self._device.type == "cuda"
         try:
             # its own bookkeeping between threads cannot be captured in a graph
-            self._run = torch._inductor.aoti_load_package(
-                str(path), run_single_threaded=on_cuda, device_index=-1 if device.index is None else device.index
+            self._package = torch._inductor.aoti_load_package(
+                str(path),
+                run_single_threaded=on_cuda,
+                device_index=-1 if self.device.index is None else self.device.index,
             )
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise EngineError(f"{path}: torch {torch.__version__} cannot load it: {reason}") from error
-        self._graph = GraphedCalls(self.name, self._run, inputs, device) if on_cuda else None
-        self._bound: dict[str, Tensor] = {}
+        self._graphs = Pool(lambda: GraphedCalls(self.name, self._package, inputs, self._device)) if on_cuda else None
 
-    def bind(self, constants: Mapping[str, Tensor]) -> None:
-        check_tensors(self.name, self.inputs, constants)
-        if self._graph is not None:
-            self._bound = self._graph.fill(constants)
-        else:  # the compiled code was specialised to dense inputs
-            self._bound = {name: tensor.contiguous() for name, tensor in constants.items()}
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    def _bind(self, constants: Mapping[str, Tensor]) -> Binding:
+        if self._graphs is None:  # the compiled code was specialised to dense inputs
+            return Binding({name: tensor.contiguous() for name, tensor in constants.items()})
+        pool = self._graphs
+        with self._lock:
+            graph = pool.take()
+            return GraphBinding(graph.fill(constants), graph, lambda: pool.give(graph))
 
     @torch.inference_mode()
-    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        check_tensors(self.name, self.inputs, inputs, self._bound)
-        if self._graph is not None:
-            self._graph.fill(inputs)
-            out = self._graph()
+    def _run(self, binding: Binding, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if isinstance(binding, GraphBinding):
+            with self._lock:
+                binding.graph.fill(inputs)
+                out = binding.graph()
         else:
-            given = self._bound | {name: tensor.contiguous() for name, tensor in inputs.items()}
-            out = self._run(*(given[name] for name in self.inputs))
+            given = {**binding.constants, **{name: tensor.contiguous() for name, tensor in inputs.items()}}
+            out = self._package(*(given[name] for name in self.inputs))
         return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
 
-    def close(self) -> None:
-        self._bound, self._graph = {}, None
-        del self._run
+    def _close(self) -> None:
+        self._graphs = None
+        del self._package
+
+
+class GraphBinding(Binding):
+    """Constants in the static buffers of a captured graph."""
+
+    def __init__(self, constants: Mapping[str, Tensor], graph: "GraphedCalls", release: Callable[[], None]):
+        super().__init__(constants, release)
+        self.graph = graph
 
 
 class GraphedCalls:
-    """A package on static buffers: a first call warms up on a stream of its own, the second is captured.
+    """A package on static buffers. The first call warms up on a stream of its own, the second is captured.
 
-    Where it cannot be captured every call runs as the first did: slower, not wrong.
+    Where it cannot be captured, every call runs as the first did: slower, not wrong.
     """
 
     def __init__(self, name: str, run: Callable[..., Any], inputs: Specs, device: torch.device):
@@ -127,7 +142,7 @@ class GraphedCalls:
         return tuple(tensor.clone() for tensor in out)
 
     def _capture(self) -> None:
-        """Does not run: a replay does."""
+        """Captures the CUDA graph. Capturing records the work; `replay()` runs it."""
         current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
         self._stream.wait_stream(current)
         try:

@@ -6,34 +6,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hero_rt.engines.engine import check_tensors
+from hero_rt.engines.engine import Binding, Engine, EngineSet
 from hero_rt.models.boundary import Specs, submodule_io
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule
 from hero_rt.profile import Profile
 
 
-class ModuleEngine:
+class ModuleEngine(Engine):
     """A PyTorch callable: takes `inputs` in their order, returns a tensor or a tuple in the order of `outputs`."""
 
-    def __init__(self, name: str, forward: Callable[..., Any], inputs: Specs, outputs: Specs):
-        self.name, self.inputs, self.outputs = name, inputs, outputs
-        self._forward = forward
-        self._bound: dict[str, Tensor] = {}
+    def __init__(
+        self, name: str, forward: Callable[..., Any], inputs: Specs, outputs: Specs, device: torch.device | None = None
+    ):
+        super().__init__(name, inputs, outputs)
+        self._forward, self._device = forward, device or torch.device("cpu")
 
-    def bind(self, constants: Mapping[str, Tensor]) -> None:
-        check_tensors(self.name, self.inputs, constants)
-        self._bound = dict(constants)
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    def _bind(self, constants: Mapping[str, Tensor]) -> Binding:
+        return Binding(constants)
 
     @torch.inference_mode()
-    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        check_tensors(self.name, self.inputs, inputs, self._bound)
-        given = self._bound | inputs
+    def _run(self, binding: Binding, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given = {**binding.constants, **inputs}
         out = self._forward(*(given[name] for name in self.inputs))
         return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
-
-    def close(self) -> None:
-        self._bound = {}
 
 
 class EagerEngine(ModuleEngine):
@@ -41,22 +41,16 @@ class EagerEngine(ModuleEngine):
 
     def __init__(self, model: HeroModel, submodule: str, profile: Profile):
         inputs, outputs = submodule_io(submodule, model.config, profile, model.dtype)
-        super().__init__(f"eager {submodule} {profile}", build_submodule(model, submodule, profile), inputs, outputs)
+        module = build_submodule(model, submodule, profile)
+        super().__init__(f"eager {submodule} {profile}", module, inputs, outputs, model.device)
 
 
-class EagerEngines:
+class EagerEngines(EngineSet):
     """A HeroModel as an engine set: every profile is available, nothing is built."""
 
     def __init__(self, model: HeroModel):
+        super().__init__(model.config, model.dtype, model.device)
         self.model = model
-        self.config, self.dtype, self.device = model.config, model.dtype, model.device
-        self._engines: dict[tuple[str, Profile], EagerEngine] = {}
 
-    def open(self, submodule: str, profile: Profile) -> EagerEngine:
-        key = (submodule, profile)
-        if key not in self._engines:
-            self._engines[key] = EagerEngine(self.model, submodule, profile)
-        return self._engines[key]
-
-    def close(self) -> None:
-        self._engines.clear()
+    def _open(self, submodule: str, profile: Profile) -> EagerEngine:
+        return EagerEngine(self.model, submodule, profile)

@@ -1,7 +1,9 @@
-"""The face that every engine shows to the runtime."""
+"""Engines, the bindings of their callers, and the sets that hold them."""
 
-from collections.abc import Mapping
-from typing import Protocol
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,34 +13,206 @@ from hero_rt.models.boundary import Specs
 from hero_rt.models.config import HeroConfig
 from hero_rt.profile import Profile
 
+_T = TypeVar("_T")
 
-class Engine(Protocol):
-    """One submodule at one profile, ready to run.
 
-    `inputs` and `outputs` give each tensor's shape and dtype. `bind` sets inputs that stay until bound again (what
-    is constant while denoising goes in once); a call gives the remaining ones and returns every output by name.
+class Binding:
+    """One caller's constants on one engine. `with` or `close` gives back what it holds.
+
+    constants: the bound tensors by name, as the engine reads them. A binding serves one caller at a time; any number of
+    bindings of one engine exist side by side.
     """
 
-    inputs: Specs
-    outputs: Specs
+    def __init__(self, constants: Mapping[str, Tensor], release: Callable[[], None] = lambda: None):
+        self.constants = dict(constants)
+        self._release: Callable[[], None] | None = release
 
-    def bind(self, constants: Mapping[str, Tensor]) -> None: ...
+    def close(self) -> None:
+        """Release buffers, context and graph to their pool. Closing twice is harmless."""
+        release, self._release = self._release, None
+        self.constants = {}
+        if release is not None:
+            release()
 
-    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]: ...
+    @property
+    def closed(self) -> bool:
+        return self._release is None
 
-    def close(self) -> None: ...
+    def __enter__(self) -> "Binding":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-class EngineSet(Protocol):
-    """The six submodules of one checkpoint in one format; engines are opened when first asked for and kept."""
+class Observer:
+    """Sees every run of an engine set, before and after. Subclasses override what they need."""
 
-    config: HeroConfig
-    dtype: torch.dtype
-    device: torch.device
+    def before_run(self, engine: "Engine", binding: Binding, inputs: Mapping[str, Tensor]) -> None:
+        """Called in the thread that runs the engine, once the inputs were checked."""
 
-    def open(self, submodule: str, profile: Profile) -> Engine: ...
+    def after_run(
+        self, engine: "Engine", binding: Binding, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        """Called in the same thread. On a GPU the work may still be queued."""
 
-    def close(self) -> None: ...
+
+class Engine(ABC):
+    """One submodule at one profile. It holds no caller's state: callers keep theirs in bindings.
+
+    inputs, outputs: shape and dtype of each tensor by name. submodule, profile: what the set opened it as. Any thread
+    may call `bind` and `run`.
+    """
+
+    submodule = ""
+    profile: Profile | None = None
+
+    def __init__(self, name: str, inputs: Specs, outputs: Specs):
+        self.name, self.inputs, self.outputs = name, inputs, outputs
+        self.observers: Iterable[Observer] = ()
+        self.closed = False
+
+    def bind(self, constants: Mapping[str, Tensor] | None = None) -> Binding:
+        """Take inputs that stay the same over many runs. Raises EngineError on wrong names, shapes or dtypes."""
+        self._check_open()
+        check_tensors(self.name, self.inputs, constants or {})
+        return self._bind(constants or {})
+
+    def run(self, binding: Binding, **inputs: Tensor) -> dict[str, Tensor]:
+        """Run with the binding's constants and the remaining inputs; return every output by name, the caller's own.
+
+        Raises EngineError on wrong or missing inputs, and on a closed engine or binding.
+        """
+        self._check_open()
+        if binding.closed:
+            raise EngineError(f"{self.name}: this binding is closed; bind the constants again")
+        check_tensors(self.name, self.inputs, inputs, binding.constants)
+        for observer in self.observers:
+            observer.before_run(self, binding, inputs)
+        outputs = self._run(binding, inputs)
+        for observer in self.observers:
+            observer.after_run(self, binding, inputs, outputs)
+        return outputs
+
+    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Run once with every input given."""
+        with self.bind() as binding:
+            return self.run(binding, **inputs)
+
+    def warm_up(self) -> None:
+        """Run on zeros: memory is allocated, kernels are loaded, and on a GPU the second run is captured."""
+        zeros = {
+            name: torch.zeros(spec.shape, dtype=spec.dtype, device=self.device) for name, spec in self.inputs.items()
+        }
+        for _ in range(2 if self.device.type == "cuda" else 1):
+            self(**zeros)
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where inputs are expected."""
+
+    def close(self) -> None:
+        """Release what the engine holds; a closed engine refuses to run."""
+        if not self.closed:
+            self.closed = True
+            self._close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise EngineError(f"{self.name} is closed; open the engines again")
+
+    @abstractmethod
+    def _bind(self, constants: Mapping[str, Tensor]) -> Binding: ...
+
+    @abstractmethod
+    def _run(self, binding: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+    def _close(self) -> None:  # noqa: B027
+        """Release what a format holds; there may be nothing."""
+
+
+class EngineSet(ABC):
+    """The six submodules of one checkpoint in one format. Engines are opened when first asked for, and kept.
+
+    observers: append an `Observer` to see every run. A set is a context manager.
+    """
+
+    def __init__(self, config: HeroConfig, dtype: torch.dtype, device: torch.device):
+        self.config, self.dtype, self.device = config, dtype, device
+        self.observers: list[Observer] = []
+        self._engines: dict[Any, Engine] = {}
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def open(self, submodule: str, profile: Profile) -> Engine:
+        """Return the engine of a submodule for `profile`. Raises EngineError where there is none."""
+        with self._lock:
+            if self._closed:
+                raise EngineError(f"{self.describe()} is closed; open it again")
+            self.check(submodule, profile)
+            key = self._key(submodule, profile)
+            if key not in self._engines:
+                engine = self._open(submodule, profile)
+                engine.submodule, engine.profile, engine.observers = submodule, profile.of(submodule), self.observers
+                self._engines[key] = engine
+            return self._engines[key]
+
+    def check(self, submodule: str, profile: Profile) -> None:  # noqa: B027
+        """Raise EngineError where there is no engine of `submodule` for `profile`. Opens nothing."""
+
+    def describe(self) -> str:
+        return f"the engine set of {self.config.name}"
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for engine in self._engines.values():
+                engine.close()
+            self._engines.clear()
+            self._close()
+
+    def __enter__(self) -> "EngineSet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _key(self, submodule: str, profile: Profile) -> Any:
+        return submodule, profile.of(submodule)
+
+    @abstractmethod
+    def _open(self, submodule: str, profile: Profile) -> Engine: ...
+
+    def _close(self) -> None:  # noqa: B027
+        """Release what a format holds beside its engines; there may be nothing."""
+
+
+class Pool(Generic[_T]):
+    """Things that are costly to make, used by one caller at a time and then kept for the next."""
+
+    def __init__(self, make: Callable[[], _T]):
+        self._make = make
+        self._all: list[_T] = []
+        self._free: list[_T] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> _T:
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            self._all.append(self._make())
+            return self._all[-1]
+
+    def give(self, item: _T) -> None:
+        with self._lock:
+            self._free.append(item)
+
+    def empty(self) -> list[_T]:
+        """Forget all that was made, and return it."""
+        with self._lock:
+            made, self._all, self._free = self._all, [], []
+            return made
 
 
 def check_tensors(
@@ -46,7 +220,7 @@ def check_tensors(
 ) -> None:
     """Names, shapes and dtypes of `tensors` against `specs`; EngineError names the engine and the first mismatch.
 
-    bound: of a call, what was bound and checked before; with it every input must be there.
+    bound: of a run, what was bound and checked before; with it every input must be there.
     """
     for name, tensor in tensors.items():
         if name not in specs:

@@ -8,7 +8,7 @@ import torch
 from packaging.version import Version
 from torch import Tensor
 
-from hero_rt.engines.engine import check_tensors
+from hero_rt.engines.engine import Binding, Engine
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
@@ -50,47 +50,54 @@ def open_engine(
     return OnnxRuntimeEngine(path, inputs, outputs, workspace)  # the graph names its weight file itself
 
 
-class OnnxRuntimeEngine:
-    """One ONNX file at one shape; an InferenceSession is shared by all shapes of its file."""
+class OnnxRuntimeEngine(Engine):
+    """One ONNX file at one shape. All shapes of a file share its InferenceSession, whose runs may overlap."""
 
     def __init__(self, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace):
-        self.name = path.name
-        self.inputs, self.outputs, self._device = inputs, outputs, workspace.device
+        super().__init__(path.name, inputs, outputs)
+        self._device = workspace.device
         self._session = workspace.loaded(path, lambda: _open_session(path, workspace.device))
-        self._binding = self._session.io_binding()
-        self._bound: dict[str, Tensor] = {}
 
-    def bind(self, constants: Mapping[str, Tensor]) -> None:
-        check_tensors(self.name, self.inputs, constants)
-        self._bound = {name: tensor.contiguous() for name, tensor in constants.items()}
-        for name, tensor in self._bound.items():
-            self._bind_input(name, tensor)
+    @property
+    def device(self) -> torch.device:
+        return self._device
 
-    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        check_tensors(self.name, self.inputs, inputs, self._bound)
+    def _bind(self, constants: Mapping[str, Tensor]) -> "_SessionBinding":
+        dense = {name: tensor.contiguous() for name, tensor in constants.items()}
+        binding = _SessionBinding(dense, self._session.io_binding())
+        for name, tensor in dense.items():
+            self._bind_input(binding, name, tensor)
+        return binding
+
+    def _run(self, binding: "_SessionBinding", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         given = {name: tensor.contiguous() for name, tensor in inputs.items()}  # held until the run is over
         for name, tensor in given.items():
-            self._bind_input(name, tensor)
+            self._bind_input(binding, name, tensor)
         results = {
             name: torch.empty(spec.shape, dtype=spec.dtype, device=self._device) for name, spec in self.outputs.items()
         }
         for name, tensor in results.items():
-            self._binding.bind_output(name, *_address(tensor))
+            binding.session.bind_output(name, *_address(tensor))
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()  # the session runs on a stream of its own
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(binding.session)
         return results
 
-    def close(self) -> None:
-        self._binding.clear_binding_inputs()
-        self._binding.clear_binding_outputs()
-        self._bound = {}
+    def _close(self) -> None:
         del self._session
 
-    def _bind_input(self, name: str, tensor: Tensor) -> None:
+    def _bind_input(self, binding: "_SessionBinding", name: str, tensor: Tensor) -> None:
         if tensor.device.type != self._device.type:
             raise EngineError(f"{self.name}: input {name!r} is on {tensor.device}, the engine runs on {self._device}")
-        self._binding.bind_input(name, *_address(tensor))
+        binding.session.bind_input(name, *_address(tensor))
+
+
+class _SessionBinding(Binding):
+    """session: ONNX Runtime's own binding, which holds addresses of tensors that `constants` keeps alive."""
+
+    def __init__(self, constants: Mapping[str, Tensor], session: Any):
+        super().__init__(constants)
+        self.session = session
 
 
 def _open_session(path: Path, device: torch.device) -> Any:

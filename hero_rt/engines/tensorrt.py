@@ -2,7 +2,7 @@
 
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from packaging.version import Version
 from torch import Tensor
 
 from hero_rt.engines.cuda import CudaGraph
-from hero_rt.engines.engine import check_tensors
+from hero_rt.engines.engine import Binding, Engine, Pool
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
@@ -139,85 +139,116 @@ class Plan:
             raise self.failed(f"it does not take the weights of {graph.name}")
 
 
-class TensorRTEngine:
-    """One plan at one shape, with buffers of its own; a CUDA graph from the second call on."""
+class TensorRTEngine(Engine):
+    """One plan at one shape. Each binding has an execution context, buffers and, after its first run, a CUDA graph."""
 
     def __init__(
         self, trt: Any, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
     ):
-        self.name, self.inputs, self.outputs = path.name, inputs, outputs
-        self._device, self._stream = workspace.device, workspace.stream
-        with self._stream:
+        super().__init__(path.name, inputs, outputs)
+        self._trt, self._workspace = trt, workspace
+        with workspace.stream:
             self._plan = workspace.loaded(path, lambda: Plan(trt, path, beside))
-            self._context, self._scratch = self._plan.context(trt, inputs, outputs, workspace)
-        specs = {**inputs, **outputs}
-        self._buffers = {
-            name: torch.empty(spec.shape, dtype=spec.dtype, device=self._device) for name, spec in specs.items()
-        }
-        for name, buffer in self._buffers.items():
-            if not self._context.set_tensor_address(name, buffer.data_ptr()):
-                raise self._plan.failed(f"tensor {name!r} takes no address")
-        self._bound: dict[str, Tensor] = {}
-        self._graph: CudaGraph | None = None
-        self._calls = 0
+        self._contexts = Pool(self._make_context)
+        self._contexts.give(self._contexts.take())  # now: a plan that does not fit should fail on opening
 
-    def bind(self, constants: Mapping[str, Tensor]) -> None:
-        check_tensors(self.name, self.inputs, constants)
-        given = self._ready(constants)
-        with self._stream:
-            self._copy_in(given)
-        self._bound = {name: self._buffers[name] for name in constants}
+    @property
+    def device(self) -> torch.device:
+        return self._workspace.device
 
-    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        check_tensors(self.name, self.inputs, inputs, self._bound)
-        # PyTorch's own memory: the buffers belong to the next call, and results of several windows are held at once
-        results = {name: torch.empty_like(self._buffers[name]) for name in self.outputs}
+    def _make_context(self) -> "PlanContext":
+        return PlanContext(self._trt, self._plan, self.inputs, self.outputs, self._workspace)
+
+    def _bind(self, constants: Mapping[str, Tensor]) -> "ContextBinding":
+        given, stream = self._ready(constants), self._workspace.stream
+        with self._workspace.lock:
+            own = self._contexts.take()
+            if given:
+                with stream:
+                    own.copy_in(given)
+        return ContextBinding({name: own.buffers[name] for name in constants}, own, lambda: self._contexts.give(own))
+
+    def _run(self, binding: "ContextBinding", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        own, stream = binding.own, self._workspace.stream
+        # PyTorch's own memory: the buffers belong to the next run, and results of several windows are held at once
+        results = {name: torch.empty_like(own.buffers[name]) for name in self.outputs}
         given = self._ready(inputs)
-        with self._stream:
-            self._copy_in(given)
-            self._run()
+        with self._workspace.lock, stream:
+            own.copy_in(given)
+            own.run()
             for name, result in results.items():
-                self._stream.copy(result, self._buffers[name])
+                stream.copy(result, own.buffers[name])
         return results
 
-    def close(self) -> None:
-        self._stream.synchronize()
-        if self._graph is not None:
-            self._graph.close()
-        self._graph, self._bound, self._buffers = None, {}, {}
-        del self._context, self._plan, self._scratch  # in this order: each needs the next
+    def _close(self) -> None:
+        self._workspace.stream.synchronize()
+        for own in self._contexts.empty():
+            own.close()
+        del self._plan
 
-    def _run(self) -> None:
-        """The first call warms up, the second is captured: lazily loaded kernels and allocations come before."""
-        self._calls += 1
-        if self._calls == 2:
+    def _ready(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Dense and on the device, before this stream waits for PyTorch's; held by the caller until it has waited."""
+        for name, tensor in tensors.items():
+            if tensor.device.type != self.device.type:
+                where = f"is on {tensor.device}, the engine runs on {self.device}"
+                raise EngineError(f"{self.name}: input {name!r} {where}")
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+class ContextBinding(Binding):
+    """Constants in the buffers of an execution context."""
+
+    def __init__(self, constants: Mapping[str, Tensor], own: "PlanContext", release: Callable[[], None]):
+        super().__init__(constants, release)
+        self.own = own
+
+
+class PlanContext:
+    """An execution context of a plan, its buffers, and the CUDA graph captured on them."""
+
+    def __init__(self, trt: Any, plan: Plan, inputs: Specs, outputs: Specs, workspace: Workspace):
+        self._plan, self._stream = plan, workspace.stream
+        with self._stream:
+            self._context, self._scratch = plan.context(trt, inputs, outputs, workspace)
+        self.buffers = {
+            name: torch.empty(spec.shape, dtype=spec.dtype, device=workspace.device)
+            for name, spec in {**inputs, **outputs}.items()
+        }
+        for name, buffer in self.buffers.items():
+            if not self._context.set_tensor_address(name, buffer.data_ptr()):
+                raise plan.failed(f"tensor {name!r} takes no address")
+        self._graph: CudaGraph | None = None
+        self._runs = 0
+
+    def copy_in(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self._stream.copy(self.buffers[name], tensor)
+
+    def run(self) -> None:
+        """Queue one run. The first loads kernels and allocates; the second is captured."""
+        self._runs += 1
+        if self._runs == 2:
             self._capture()
         if self._graph is not None:
             self._graph.launch()
         else:
             self._enqueue()
 
+    def close(self) -> None:
+        if self._graph is not None:
+            self._graph.close()
+        self._graph, self.buffers = None, {}
+        del self._context, self._plan, self._scratch  # in this order: each needs the next
+
     def _capture(self) -> None:
         try:
             self._graph = self._stream.capture(self._enqueue)
         except EngineError as error:  # slower, not wrong
-            _log.warning("%s runs without a CUDA graph: %s", self.name, error)
+            _log.warning("%s runs without a CUDA graph: %s", self._plan.name, error)
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
             raise self._plan.failed("it does not run")
-
-    def _ready(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Dense and on the device, before this stream waits for PyTorch's; held by the caller until it has waited."""
-        for name, tensor in tensors.items():
-            if tensor.device.type != self._device.type:
-                where = f"is on {tensor.device}, the engine runs on {self._device}"
-                raise EngineError(f"{self.name}: input {name!r} {where}")
-        return {name: tensor.contiguous() for name, tensor in tensors.items()}
-
-    def _copy_in(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            self._stream.copy(self._buffers[name], tensor)
 
 
 def _logger(trt: Any) -> Any:

@@ -1,5 +1,6 @@
-"""What the engines of one folder share, as they run one after another."""
+"""What the engines of one folder share on a device."""
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ _T = TypeVar("_T")
 class Workspace:
     """One explicit stream, one scratch for activations, and each file loaded once.
 
+    lock: held while work is put on the stream, so that threads' runs follow one another.
     scratch_bytes: what the largest engine is expected to ask for, so that the first one's scratch fits all.
     """
 
@@ -23,6 +25,7 @@ class Workspace:
         self.device, self._expected = device, scratch_bytes
         self._scratch: Tensor | None = None
         self._loaded: dict[Path, Any] = {}
+        self.lock = threading.RLock()
 
     @cached_property
     def stream(self) -> CudaStream:

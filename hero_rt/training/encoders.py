@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hero_rt.prepare import clip_pixels
+from hero_rt.stages.prepare import clip_pixels
 from hero_rt.training.tasks import random_task
 from hero_rt.training.videos import VideoWindows
 

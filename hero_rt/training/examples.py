@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hero_rt.flow import optical_flow
 from hero_rt.models.config import CanvasFill, HeroConfig
-from hero_rt.prepare import clip_pixels, window_inputs
+from hero_rt.stages.flow import optical_flow
+from hero_rt.stages.prepare import clip_pixels, window_inputs
 from hero_rt.training.tasks import Task, random_task
 from hero_rt.training.videos import VideoWindows
 

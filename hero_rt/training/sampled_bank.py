@@ -12,6 +12,7 @@ from hero_rt.errors import UsageError
 from hero_rt.models.config import VAE_SCALE
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
+from hero_rt.request import OutpaintRequest, Padding
 from hero_rt.training.frame_bank import to_tensor
 from hero_rt.training.tasks import random_task
 from hero_rt.training.videos import VideoWindows
@@ -43,13 +44,9 @@ class SampledBank:
             colours = rng.permutation(3) if index % 2 else np.arange(3)
             self.frames[index] = windows[index][0][..., colours]
             canvas = random_task(size, size, rng).canvas
-            result = outpainter(
-                np.ascontiguousarray(canvas.source_of(self.frames[index])),
-                pad=(canvas.top, canvas.right, canvas.bottom, canvas.left),
-                num_inference_steps=sampling_steps,
-                generator=torch.Generator().manual_seed(index),
-                output_type="latent",
-            )
+            source = np.ascontiguousarray(canvas.source_of(self.frames[index]))
+            request = OutpaintRequest(frame=Padding.around(canvas), steps=sampling_steps, seed=index)
+            result = outpainter(source, request, output_type="latent")
             latents.append(result.frames.cpu())
             hidden.append(canvas.latent_mask()[0].bool())
         self.latents = torch.stack(latents) / model.config.vae["scaling_factor"]

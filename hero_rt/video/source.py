@@ -56,15 +56,26 @@ class FrameArray(VideoSource):
         return iter(self._frames)
 
 
-class FirstFrames(VideoSource):
-    """At most the first `limit` frames of another source."""
+class BorrowedSource(VideoSource):
+    """A caller's own source: closing leaves it open."""
+
+    def __init__(self, source: VideoSource):
+        self._source = source
+        self.width, self.height, self.frame_rate = source.width, source.height, source.frame_rate
+        self.has_audio, self.pixel_aspect, self.num_frames = source.has_audio, source.pixel_aspect, source.num_frames
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return self._source.frames()
+
+
+class FirstFrames(BorrowedSource):
+    """At most the first `limit` frames of another source, which closing closes."""
 
     def __init__(self, source: VideoSource, limit: int):
         if limit < 1:
             raise UsageError(f"max frames is {limit}; it must be at least 1")
-        self._source, self._limit = source, limit
-        self.width, self.height, self.frame_rate = source.width, source.height, source.frame_rate
-        self.has_audio, self.pixel_aspect = source.has_audio, source.pixel_aspect
+        super().__init__(source)
+        self._limit = limit
         self.num_frames = min(source.num_frames, limit) if source.num_frames else None
 
     def frames(self) -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.clip import pan_for
-from benchmarks.clip_run import run_clip
+from benchmarks.clip_run import request_for, run_clip
 from benchmarks.contenders import built, contender_names
 from benchmarks.contenders.built import BuiltEngines
 from benchmarks.contenders.uncached import UncachedEngines
@@ -16,23 +16,23 @@ from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.profile import Profile
 from tests.benchmarks.test_suites import LEVELS, REFERENCE, WIDTHS
-from tests.runtime.recording import RecordingEngines
 
 SETTINGS = Settings.for_device("cpu", sizes=((128, 64),))
 
 
 def test_the_uncached_baseline_recomputes_what_the_cached_one_binds(tiny):
     profile = Profile(64, 64, 16)
-    clip, canvas = pan_for(profile, 16)
+    clip, frame = pan_for(profile, 16)
+    request = request_for(frame, profile, steps=3)
     calls = []
     hooks = [
         tiny[part].register_forward_hook(lambda *_, part=part: calls.append(part))
         for part in ("refnet", "flow_encoder")
     ]
-    cached = run_clip(RecordingEngines(EagerEngines(tiny)), clip.stack(), canvas, profile, 3)
+    cached = run_clip(EagerEngines(tiny), clip, request)
     assert sorted(calls) == ["flow_encoder", "refnet"]
     calls.clear()
-    uncached = run_clip(UncachedEngines(tiny), clip.stack(), canvas, profile, 3)
+    uncached = run_clip(UncachedEngines(tiny), clip, request)
     for hook in hooks:
         hook.remove()
     assert sorted(calls) == ["flow_encoder"] * 3 + ["refnet"] * 3

@@ -15,9 +15,9 @@ from benchmarks.quality.perceptual import load_aafs
 from benchmarks.quality.targets import verdicts
 from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
-from hero_rt.flow import optical_flow
 from hero_rt.models import HeroConfig, HeroModel
-from hero_rt.prepare import clip_pixels
+from hero_rt.stages.flow import optical_flow
+from hero_rt.stages.prepare import clip_pixels
 from tests.clips import BIG_BUCK_BUNNY, CARPHONE, small_clip
 
 CANVAS = Canvas(48, 64, 0, 16, 0, 16)

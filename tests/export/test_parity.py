@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from hero_rt import Outpainter
-from hero_rt.engines import open_engines
+from hero_rt.canvas import Canvas
+from hero_rt.engines import Observer, open_engines
 from hero_rt.engines.eager import EagerEngines
-from hero_rt.flow import optical_flow
 from hero_rt.models.boundary import SUBMODULES
-from hero_rt.outpainter import choose_canvas
-from hero_rt.prepare import clip_pixels, window_inputs
 from hero_rt.profile import Profile
+from hero_rt.stages.flow import optical_flow
+from hero_rt.stages.prepare import clip_pixels, window_inputs
 from tests.clips import small_clip
 
 PAD = (0, 24, 0, 24)  # 80x64 -> 128x64
@@ -32,23 +32,18 @@ def ort(engine_folder):
 @pytest.fixture(scope="module")
 def real_inputs(tiny) -> dict[str, dict[str, torch.Tensor]]:
     """What each submodule is given when the eager runtime prepares and denoises a real clip."""
-    clip, canvas = small_clip(), choose_canvas(80, 64, pad=PAD)
+    clip = small_clip()
     seen: dict[str, dict[str, torch.Tensor]] = {}
 
-    class Watching(EagerEngines):
-        def open(self, submodule, profile):
-            engine = super().open(submodule, profile)
+    class Watch(Observer):
+        def before_run(self, engine, binding, inputs):
+            seen[engine.submodule] = {**binding.constants, **inputs}
 
-            def call(**inputs):
-                seen[submodule] = engine._bound | inputs
-                return engine(**inputs)
-
-            call.inputs, call.outputs, call.bind = engine.inputs, engine.outputs, engine.bind
-            return call
-
-    outpainter = Outpainter(Watching(tiny))
+    outpainter = Outpainter(EagerEngines(tiny))
+    outpainter.engines.observers.append(Watch())
     outpainter.set_progress_bar_config(disable=True)
-    outpainter(clip, pad=PAD, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+    outpainter(clip, pad=PAD, num_inference_steps=2, seed=0)
+    canvas = Canvas(80, 64, *PAD)
     frames = window_inputs(canvas, clip, optical_flow(clip), None, tiny.config.canvas_fill).frames
     assert torch.equal(seen["semantic"]["pixel_values"], clip_pixels(frames))
     return seen
@@ -82,12 +77,11 @@ def test_latents_after_ten_steps_equal_eager_on_a_real_clip(ort, tiny, guidance_
     assert np.abs(got_frames.astype(int) - want_frames).max() <= 1
 
 
-def test_bound_constants_are_used_until_bound_again(ort, real_inputs):
+def test_two_bindings_of_one_engine_do_not_meet(ort, real_inputs):
     engine = ort.open("unet_step", Profile(128, 64, 16))
     inputs = dict(real_inputs["unet_step"])
     step = {name: inputs.pop(name) for name in ("sample", "timestep")}
-    engine.bind(inputs)
-    first = engine(**step)["noise_pred"]
-    assert torch.equal(engine(**step)["noise_pred"], first)
-    engine.bind(inputs | {"condition": torch.zeros_like(inputs["condition"])})
-    assert relative_error(engine(**step)["noise_pred"], first) > 1e-3
+    with engine.bind(inputs) as mine, engine.bind(inputs | {"condition": inputs["condition"] * 0}) as other:
+        first = engine.run(mine, **step)["noise_pred"]
+        assert relative_error(engine.run(other, **step)["noise_pred"], first) > 1e-3
+        assert torch.equal(engine.run(mine, **step)["noise_pred"], first)

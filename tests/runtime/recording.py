@@ -1,44 +1,52 @@
-"""An engine set that counts what is run and remembers what was bound."""
+"""What engine sets ran, for tests: an observer, and a set whose engines cost nothing."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
-from hero_rt.engines import Engine, EngineSet
+from hero_rt.engines.eager import ModuleEngine
+from hero_rt.engines.engine import Binding, Engine, EngineSet, Observer
+from hero_rt.models.boundary import submodule_io
+from hero_rt.models.config import HeroConfig
 from hero_rt.profile import Profile
 
 
-class RecordingEngine:
-    def __init__(self, name: str, engine: Engine, log: "RecordingEngines"):
-        self.inputs, self.outputs = engine.inputs, engine.outputs
-        self._name, self._engine, self._log = name, engine, log
-
-    def bind(self, constants: Mapping[str, Tensor]) -> None:
-        self._log.bound.append({name: tensor.clone() for name, tensor in constants.items()})
-        self._engine.bind(constants)
-
-    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        self._log.runs[self._name] += 1
-        self._log.on_run(self._name, inputs)
-        return self._engine(**inputs)
-
-    def close(self) -> None:
-        self._engine.close()
-
-
-class RecordingEngines:
-    """Wraps an engine set; `runs` counts calls by submodule, `bound` holds every binding in order."""
+class Recorder(Observer):
+    """`runs` counts runs by submodule, `bound` holds the constants of each binding of the step, once each, in order."""
 
     def __init__(self, engines: EngineSet):
-        self._engines = engines
-        self.config, self.dtype, self.device = engines.config, engines.dtype, engines.device
+        engines.observers.append(self)
         self.runs: Counter[str] = Counter()
         self.bound: list[dict[str, Tensor]] = []
-        self.on_run: Callable[[str, dict[str, Tensor]], object] = lambda name, inputs: None
+        self.on_run: Callable[[str, Mapping[str, Tensor]], object] = lambda name, inputs: None
+        self._seen: list[Binding] = []
 
-    def open(self, submodule: str, profile: Profile) -> RecordingEngine:
-        return RecordingEngine(submodule, self._engines.open(submodule, profile), self)
+    def before_run(self, engine: Engine, binding: Binding, inputs: Mapping[str, Tensor]) -> None:
+        self.runs[engine.submodule] += 1
+        self.on_run(engine.submodule, inputs)
+        if engine.submodule == "unet_step" and binding not in self._seen:
+            self._seen.append(binding)
+            self.bound.append({name: tensor.clone() for name, tensor in binding.constants.items()})
 
-    def close(self) -> None:
-        self._engines.close()
+
+class ZeroEngines(EngineSet):
+    """Engines that return zeros, and a decoder whose frames are of one grey a window: 1/8, 2/8, ..."""
+
+    def __init__(self) -> None:
+        super().__init__(HeroConfig.from_preset("hero-tiny"), torch.float32, torch.device("cpu"))
+        self.config = type(self.config)(**(vars(self.config) | {"canvas_fill": "grey"}))
+        self.decoded = 0
+
+    def _open(self, submodule: str, profile: Profile) -> Engine:
+        inputs, outputs = submodule_io(submodule, self.config, profile, self.dtype)
+
+        def forward(*_: Tensor) -> tuple[Tensor, ...]:
+            level = 0.0
+            if submodule == "vae_decoder":
+                self.decoded += 1
+                level = self.decoded / 8 - 1
+            return tuple(torch.full(spec.shape, level) for spec in outputs.values())
+
+        return ModuleEngine(f"zeros {submodule}", forward, inputs, outputs)

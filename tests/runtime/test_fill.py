@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from hero_rt.canvas import Canvas
-from hero_rt.fill import camera_motion, propagated
-from hero_rt.flow import optical_flow
 from hero_rt.models import HeroConfig
-from hero_rt.prepare import window_inputs
+from hero_rt.stages.fill import camera_motion, propagated
+from hero_rt.stages.flow import optical_flow
+from hero_rt.stages.prepare import window_inputs
 from tests.clips import moving_texture, small_clip
 
 

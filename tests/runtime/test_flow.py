@@ -9,7 +9,7 @@ import torch
 
 from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
-from hero_rt.flow import _raft_model, flow_mask, optical_flow
+from hero_rt.stages.flow import _raft_model, flow_mask, optical_flow
 from tests.clips import moving_texture
 
 
@@ -45,11 +45,6 @@ def test_frames_too_small_for_dis_are_refused_before_opencv_crashes():
 def test_frames_of_another_kind_are_refused(frames):
     with pytest.raises(UsageError, match="expected uint8"):
         optical_flow(frames)
-
-
-def test_an_unknown_method_is_refused():
-    with pytest.raises(UsageError, match="'farneback' is not one of dis, raft"):
-        optical_flow(np.zeros((2, 32, 32, 3), np.uint8), method="farneback")
 
 
 def test_flow_is_divided_by_the_canvas_and_zero_where_unknown():

@@ -4,10 +4,10 @@ import diffusers
 import pytest
 import torch
 
-from hero_rt.denoise import denoise
 from hero_rt.models.config import HeroConfig
 from hero_rt.noise import MAX_SEED, Purpose, StepNoise, frame_noise
 from hero_rt.sampling import make_scheduler, set_steps, step_arguments
+from hero_rt.stages.denoise import denoise
 
 SHAPE = (4, 16, 16)
 
@@ -59,7 +59,7 @@ def test_a_stochastic_sampler_takes_its_noise_by_frame_and_step(sampler, monkeyp
     scheduler = make_scheduler(HeroConfig.from_preset("hero-sd15").scheduler, sampler)
     scheduler.set_timesteps(5)
     module = __import__(type(scheduler).__module__, fromlist=["randn_tensor"])
-    sample = torch.ones(16, *SHAPE)
+    sample = torch.ones(16, *SHAPE) * scheduler.init_noise_sigma
     extra = step_arguments(scheduler, 1.0)
     for step, t in enumerate(scheduler.timesteps):
         drawn = frame_noise(9, Purpose.ETA, range(12, 28), SHAPE, range(step, step + 1))[0]

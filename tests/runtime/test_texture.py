@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hero_rt.texture import with_texture_noise
+from hero_rt.stages.texture import with_texture_noise
 
 
 def flow_of(*pixels_a_frame: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Window planning: every frame covered, weights that sum to one, streams in flat memory."""
 
-from itertools import count, islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 from hero_rt.errors import UsageError
 from hero_rt.windows import (
     Window,
-    count_stream_windows,
     fuse,
     fusion_weights,
     joint_windows,
     pad_to_window,
-    stream_windows,
 )
 
 plans = st.integers(2, 24).flatmap(
@@ -82,57 +80,10 @@ def test_a_short_clip_repeats_its_last_frame():
     assert pad_to_window(frames, 2) is frames
 
 
-def _numbered(how_many: int):
-    return (np.full((1, 1, 3), i, np.uint8) for i in range(how_many))
-
-
-@given(
-    num_frames=st.integers(1, 120),
-    window=st.integers(1, 20).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1))),
-)
-def test_streamed_windows_yield_each_frame_once_after_the_carried_ones(num_frames, window):
-    size, carry = window
-    seen: list[int] = []
-    count = 0
-    for w in stream_windows(_numbered(num_frames), size, carry):
-        count += 1
-        numbers = w.frames[:, 0, 0, 0].tolist()
-        assert len(numbers) == size
-        assert w.valid >= 1
-        assert numbers[: w.carried] == seen[len(seen) - w.carried :]
-        assert w.carried == min(carry, len(seen))
-        seen += numbers[w.carried : w.carried + w.valid]
-        assert numbers[w.carried + w.valid :] == [seen[-1]] * (size - w.carried - w.valid)
-    assert seen == list(range(num_frames))
-    assert count_stream_windows(num_frames, size, carry) == count
-
-
-def test_a_stream_reads_no_further_than_the_window_at_hand():
-    read = 0
-
-    def endless():
-        nonlocal read
-        for i in count():
-            read += 1
-            yield np.full((1, 1, 3), i % 256, np.uint8)
-
-    windows = stream_windows(endless(), 16, 4)
-    next(windows)
-    assert read == 16
-    assert len(list(islice(windows, 3))) == 3
-    assert read == 16 + 3 * 12
-
-
-def test_an_empty_stream_has_no_windows():
-    assert list(stream_windows(_numbered(0))) == []
-
-
 @pytest.mark.parametrize("shared", [-1, 16, 20])
 def test_more_shared_frames_than_a_window_holds_are_refused(shared):
     with pytest.raises(UsageError, match=f"{shared} frames"):
         joint_windows(64, 16, shared)
-    with pytest.raises(UsageError, match=f"{shared} frames"):
-        next(stream_windows(_numbered(64), 16, shared))
 
 
 def test_a_clip_shorter_than_a_window_has_no_joint_plan():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hero_rt.errors import UsageError
-from hero_rt.flow import optical_flow
+from hero_rt.stages.flow import optical_flow
 from hero_rt.training.cli import main
 from hero_rt.training.synthesize import photographs, render
 from tests.clips import BIG_BUCK_BUNNY, read

@@ -52,12 +52,24 @@ def values(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_bound_and_given_inputs_reach_the_engine_and_results_are_the_callers_own(gpu, tmp_path):
     engine = open_engine(gpu, tmp_path)
     (x, c), (x2, c2) = values(0), values(1)
-    engine.bind({"c": c})
-    results = [engine(x=x)["y"], engine(x=x2)["y"], engine(x=x.T.contiguous().T)["y"]]
-    engine.bind({"c": c2})
-    results.append(engine(x=x)["y"])
-    want = [2 * x + c, 2 * x2 + c, 2 * x + c, 2 * x + c2]
+    with engine.bind({"c": c}) as mine, engine.bind({"c": c2}) as other:
+        given = (mine, x), (mine, x2), (other, x), (mine, x.T.contiguous().T)
+        results = [engine.run(binding, x=value)["y"] for binding, value in given]
+    want = [2 * x + c, 2 * x2 + c, 2 * x + c2, 2 * x + c]
     assert all(torch.equal(got, expected) for got, expected in zip(results, want, strict=True))
+
+
+def test_a_context_is_used_again_once_its_binding_is_closed_and_by_one_binding_at_a_time(gpu, tmp_path):
+    engine = open_engine(gpu, tmp_path)
+    x, c = values(0)
+    with engine.bind({"c": c}) as first, engine.bind({"c": 2 * c}) as second:
+        assert first.own is not second.own
+        used = {id(first.own), id(second.own)}
+    with engine.bind({"c": c}) as third:
+        assert id(third.own) in used
+        assert torch.equal(engine.run(third, x=x)["y"], 2 * x + c)
+    with pytest.raises(EngineError, match="this binding is closed; bind the constants again"):
+        engine.run(third, x=x)
 
 
 def test_the_second_call_is_captured_and_later_ones_only_launch(gpu, tmp_path):
@@ -90,7 +102,10 @@ def test_engines_of_a_folder_share_one_stream_and_one_scratch(gpu, tmp_path):
     engines = [open_engine(gpu, tmp_path, workspace) for _ in range(2)]
     assert gpu.calls.count("stream") == 1
     assert workspace.scratch(1).numel() == 4096
-    assert len({engine._context._memory for engine in engines}) == 1
+    bindings = [engine.bind() for engine in engines]
+    assert len({binding.own._context._memory for binding in bindings}) == 1
+    for binding in bindings:
+        binding.close()
     larger = workspace.scratch(5000)
     assert larger.numel() == 5000
     x, c = values(0)

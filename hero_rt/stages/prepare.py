@@ -1,4 +1,4 @@
-"""All that stays constant while one window is denoised, computed once: the cache that `unet_step` binds."""
+"""Everything that stays constant while one window is denoised, computed once. `unet_step` binds it."""
 
 from dataclasses import dataclass
 
@@ -9,25 +9,13 @@ from torch import Tensor
 
 from hero_rt.canvas import Canvas
 from hero_rt.engines.engine import Engine, EngineSet
-from hero_rt.fill import propagated
-from hero_rt.flow import flow_mask
 from hero_rt.models.config import IMAGE_SIZE, CanvasFill
 from hero_rt.profile import Profile
+from hero_rt.stages.fill import propagated
+from hero_rt.stages.flow import flow_mask
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True)
-class PreparedWindow:
-    """The inputs of `unet_step` that do not change from step to step, by name."""
-
-    constants: dict[str, Tensor]
-
-    @property
-    def bytes(self) -> int:
-        """What holding this window costs; joint mode holds every window of the clip."""
-        return sum(tensor.nbytes for tensor in self.constants.values())
 
 
 @dataclass(frozen=True)
@@ -66,8 +54,8 @@ def prepare_window(
     source: np.ndarray,
     flow: np.ndarray,
     finished: np.ndarray | None = None,
-) -> PreparedWindow:
-    """Run the VAE encoder, both CLIPs, the RefNet and the flow encoder once each.
+) -> dict[str, Tensor]:
+    """Run the VAE encoder, both CLIPs, the RefNet and the flow encoder once each. Return the step's constants by name.
 
     source: uint8 [F, h, w, 3]; flow: its optical flow, float32 [F, 2, h, w] in pixels; finished: uint8
     [P, H, W, 3], outpainted frames that replace the first P as wholly known (mask 0), or None.
@@ -75,19 +63,19 @@ def prepare_window(
     inputs = window_inputs(canvas, source, flow, finished, engines.config.canvas_fill)
     frames, mask, flow_and_mask = (x.to(engines.device) for x in (inputs.frames, inputs.mask, inputs.flow_mask))
     unet_step = engines.open("unet_step", profile)
-    latents = run(engines, "vae_encoder", profile, frames=frames)["latents"]
-    semantic = run(engines, "semantic", profile, pixel_values=clip_pixels(frames))
+    latents = run_submodule(engines, "vae_encoder", profile, frames=frames)["latents"]
+    semantic = run_submodule(engines, "semantic", profile, pixel_values=clip_pixels(frames))
     embeds = {name: semantic[name] for name in ("clip_embeds", "openclip_embeds")}
     available = {
         "condition": torch.cat([mask.to(latents), latents], dim=1),
         **semantic,
-        **run(engines, "refnet", profile, latents=latents, **embeds),
+        **run_submodule(engines, "refnet", profile, latents=latents, **embeds),
     }
     if "flow_mask" in unet_step.inputs:  # the synced ablation: the step runs the flow encoder itself
         available["flow_mask"] = flow_and_mask.to(latents)
     else:
-        available |= run(engines, "flow_encoder", profile, flow_mask=flow_and_mask, **embeds)
-    return PreparedWindow({name: tensor for name, tensor in available.items() if name in unet_step.inputs})
+        available |= run_submodule(engines, "flow_encoder", profile, flow_mask=flow_and_mask, **embeds)
+    return {name: tensor for name, tensor in available.items() if name in unet_step.inputs}
 
 
 def clip_pixels(frames: Tensor) -> Tensor:
@@ -97,7 +85,7 @@ def clip_pixels(frames: Tensor) -> Tensor:
     return (small / 2 + 0.5 - mean) / std
 
 
-def run(engines: EngineSet, submodule: str, profile: Profile, **inputs: Tensor) -> dict[str, Tensor]:
-    """Run one submodule, its inputs taken to the engine's dtypes and device."""
+def run_submodule(engines: EngineSet, submodule: str, profile: Profile, **inputs: Tensor) -> dict[str, Tensor]:
+    """Run one submodule once, its inputs taken to the engine's dtypes and device."""
     engine: Engine = engines.open(submodule, profile)
     return engine(**{name: x.to(engines.device, engine.inputs[name].dtype) for name, x in inputs.items()})

@@ -11,10 +11,8 @@ from torch import Tensor
 from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
 
-FlowMethod = Literal["dis", "raft"]
 
-
-def optical_flow(frames: np.ndarray, method: FlowMethod = "dis") -> np.ndarray:
+def optical_flow(frames: np.ndarray, method: Literal["dis", "raft"] = "dis") -> np.ndarray:
     """Flow from frame t to t+1 in pixels, float32 [F, 2, h, w] (x, y); the last frame repeats its predecessor's.
 
     frames: uint8 [F, h, w, 3] RGB, before any padding: padded edges would corrupt it. A single frame has no flow
@@ -23,8 +21,6 @@ def optical_flow(frames: np.ndarray, method: FlowMethod = "dis") -> np.ndarray:
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise UsageError(f"frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, h, w, 3]")
-    if method not in ("dis", "raft"):
-        raise UsageError(f"flow method {method!r} is not one of dis, raft")
     flow = np.zeros((len(frames), 2, *frames.shape[1:3]), np.float32)
     if len(frames) > 1:
         flow[:-1] = _dis(frames) if method == "dis" else _raft(frames)

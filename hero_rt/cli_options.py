@@ -1,0 +1,81 @@
+"""Command-line options made from pydantic models: a field is an option."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from hero_rt.errors import UsageError
+from hero_rt.request import FRAME_KEYWORDS, OutpaintRequest, TargetSize, Task
+
+_FRAME_OPTIONS: dict[str, tuple[Any, str]] = {
+    "pad": (str, "Pixels to generate: top,right,bottom,left."),
+    "size": (str, "Target size, WIDTHxHEIGHT."),
+    "aspect": (str, "Aspect ratio of the target, WIDTH:HEIGHT: 9:16, 16:9, 1:1, 4:3, 2.39:1."),
+    "anchor": (TargetSize.model_fields["anchor"].annotation, "Where the source lies, for --size and --aspect."),
+    "task": (Task.model_fields["task"].annotation, "OPC: all sides; OPV: left, right; OPH: top, bottom."),
+    "ratio": (float, "Generated fraction of the target's extent, with --task."),
+}
+
+
+def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add an option for each field of `models` to a typer command, which gets them as keyword arguments.
+
+    An option that is not given is None: the model's default stands in the model alone, and `--help` shows it. The field
+    `frame` becomes the options pad, size, aspect, anchor, task and ratio.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        added = []
+        for model in models:
+            for name, field in model.model_fields.items():
+                if name == "frame":
+                    added += [_parameter(option, *_FRAME_OPTIONS[option], None) for option in FRAME_KEYWORDS]
+                else:
+                    added.append(_option(name, field))
+        command.__signature__ = inspect.Signature(own + added)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in own + added}
+        return command
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    bounds = {type(limit).__name__.lower(): limit for limit in field.metadata}
+    least, most = getattr(bounds.get("ge"), "ge", None), getattr(bounds.get("le"), "le", None)
+    span = "" if least is None else f" At least {least}." if most is None else f" {least} to {most}."
+    default = None if field.default is None else field.default
+    return _parameter(name, field.annotation, f"{field.description}{span}", default)
+
+
+def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Parameter:
+    flag = "--" + name.replace("_", "-")
+    flags = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
+    option = typer.Option(*flags, help=text, show_default=False if default is None else str(default).lower())
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def request_of(options: dict[str, Any], base: OutpaintRequest | None) -> OutpaintRequest:
+    """The request of a command whose options `with_options` added. Options go over `base`. Raises UsageError."""
+    names = (*FRAME_KEYWORDS, *OutpaintRequest.model_fields)
+    keywords = {name: value for name, value in options.items() if name in names}
+    for name, separator, count in (("pad", ",", 4), ("size", "x", 2)):
+        if keywords.get(name) is not None:
+            keywords[name] = _integers(f"--{name}", keywords[name], separator, count)
+    return OutpaintRequest.from_keywords(base, **keywords)
+
+
+def _integers(option: str, text: str, separator: str, count: int) -> tuple[int, ...]:
+    try:
+        values = tuple(int(part) for part in text.split(separator))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        raise UsageError(f"{option} {text!r} is not {count} whole numbers, {separator.join('NNNN'[:count])}")
+    return values

@@ -1,0 +1,113 @@
+"""What a request means for one clip on one engine set. Everything that can be refused early is refused here."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal, Protocol
+
+from hero_rt.canvas import Canvas
+from hero_rt.engines.engine import EngineSet
+from hero_rt.errors import UsageError
+from hero_rt.models.boundary import SUBMODULES
+from hero_rt.models.config import LATENT_CHANNELS, VAE_SCALE
+from hero_rt.profile import Profile
+from hero_rt.request import OutpaintRequest
+from hero_rt.sampling import make_scheduler, set_steps, step_arguments
+from hero_rt.windows import Window, check_overlap, count_stream_windows, joint_windows
+
+MIN_FLOW_SIDE = 16  # pixels: below, DIS optical flow refuses or crashes
+
+
+class ClipHeader(Protocol):
+    """What is known of a clip before a frame is decoded. num_frames is None where the container does not say."""
+
+    width: int
+    height: int
+    num_frames: int | None
+
+
+@dataclass(frozen=True)
+class OutpaintPlan:
+    """How one clip is outpainted.
+
+    profile: the shapes of the denoising step. num_frames: of the clip, None where unknown. mode: "auto" is decided.
+    scheduler_config: diffusers' config of the checkpoint's sampler.
+    """
+
+    request: OutpaintRequest
+    canvas: Canvas
+    profile: Profile
+    num_frames: int | None
+    mode: Literal["joint", "stream"]
+    scheduler_config: dict[str, Any]
+
+    @property
+    def window(self) -> int:
+        """Frames of a window."""
+        return self.profile.frames
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """[4, h, w] of one frame."""
+        return LATENT_CHANNELS, self.canvas.model_height // VAE_SCALE, self.canvas.model_width // VAE_SCALE
+
+    @property
+    def num_windows(self) -> int | None:
+        """Windows that are denoised one after another; a joint clip counts as one. None where the length is unknown."""
+        if self.mode == "joint":
+            return 1
+        return self.num_frames and count_stream_windows(self.num_frames, self.window, self.request.overlap)
+
+    def check_latents_exist(self) -> None:
+        """Raise UsageError where no tensor holds the latents of the whole clip."""
+        if self.mode == "stream":
+            raise UsageError("stream mode has no latents of a whole clip; use mode='joint'")
+
+    def joint_windows(self, num_frames: int) -> list[Window]:
+        """Windows that are denoised together over `num_frames`, at least one window."""
+        return joint_windows(num_frames, self.window, self.request.overlap)
+
+    def sampler(self) -> tuple[Any, dict[str, Any]]:
+        """A new scheduler with its timesteps set, and further arguments of its `step`."""
+        scheduler = make_scheduler(self.scheduler_config, self.request.sampler)
+        set_steps(scheduler, self.request.steps)
+        return scheduler, step_arguments(scheduler, self.request.eta)
+
+
+def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet) -> OutpaintPlan:
+    """Decide how `clip` is outpainted. No frame is decoded and no engine is opened.
+
+    Raises:
+        UsageError: the request does not fit the clip or the checkpoint.
+        EngineError: the engine set has no engine for the canvas.
+    """
+    canvas = request.frame.canvas(clip.width, clip.height)
+    if min(clip.width, clip.height) < MIN_FLOW_SIDE:
+        raise UsageError(
+            f"frames of {clip.width}x{clip.height} px are too small for optical flow ({MIN_FLOW_SIDE} px at least)"
+        )
+    if request.flow == "raft" and find_spec("torchvision") is None:
+        raise UsageError("flow raft needs torchvision (pip install torchvision); dis needs nothing")
+    num_frames = clip.num_frames
+    if num_frames is not None and request.max_frames is not None:
+        num_frames = min(num_frames, request.max_frames)
+    profile = profile_of(canvas, engines, request.guided)
+    check_overlap(request.overlap, profile.frames)
+    plan = OutpaintPlan(request, canvas, profile, num_frames, _mode(request, num_frames), engines.config.scheduler)
+    _, arguments = plan.sampler()
+    if request.eta and not arguments:
+        name = request.sampler or engines.config.scheduler["_class_name"]
+        raise UsageError(f"eta is {request.eta}: it has no effect with sampler {name}; leave it out, or take ddim")
+    for submodule in SUBMODULES:
+        engines.check(submodule, profile)
+    return plan
+
+
+def profile_of(canvas: Canvas, engines: EngineSet, guided: bool) -> Profile:
+    """The shapes of the denoising step on `canvas`."""
+    return Profile(canvas.model_width, canvas.model_height, engines.config.num_frames, guided)
+
+
+def _mode(request: OutpaintRequest, num_frames: int | None) -> Literal["joint", "stream"]:
+    if request.mode != "auto":
+        return request.mode
+    return "joint" if num_frames is not None and num_frames <= request.max_joint_frames else "stream"

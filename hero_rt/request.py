@@ -1,0 +1,233 @@
+"""What a user asks for, as validated data. Every default of the project stands here, once."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hero_rt.canvas import Canvas
+from hero_rt.errors import UsageError
+from hero_rt.noise import MAX_SEED
+
+Anchor = Literal[
+    "center", "left", "right", "top", "bottom", "top-left", "top-right", "bottom-left", "bottom-right"
+]  # fmt: skip
+TaskName = Literal["OPC", "OPV", "OPH"]
+Mode = Literal["auto", "joint", "stream"]
+FlowMethod = Literal["dis", "raft"]
+
+_Pixels = Annotated[int, Field(ge=0)]
+_ANCHOR: Any = Field("center", description="Where the source lies in the target.")
+
+
+class _Data(BaseModel):
+    """Frozen and strict: no unknown field, no float for an integer, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Self:
+        """Validate `fields`. Raises UsageError: one line naming the field and the value."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise UsageError(_one_line(error)) from error
+
+
+class Padding(_Data):
+    """Pixels to generate on each side of the source."""
+
+    kind: Literal["padding"] = "padding"
+    top: _Pixels = 0
+    right: _Pixels = 0
+    bottom: _Pixels = 0
+    left: _Pixels = 0
+
+    @classmethod
+    def around(cls, canvas: Canvas) -> "Padding":
+        """The padding of a canvas."""
+        return cls(top=canvas.top, right=canvas.right, bottom=canvas.bottom, left=canvas.left)
+
+    def canvas(self, width: int, height: int) -> Canvas:
+        return Canvas(width, height, self.top, self.right, self.bottom, self.left)
+
+
+class TargetSize(_Data):
+    """A frame of this size around the source."""
+
+    kind: Literal["size"] = "size"
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    anchor: Anchor = _ANCHOR
+
+    def canvas(self, width: int, height: int) -> Canvas:
+        return Canvas.from_size(width, height, self.width, self.height, self.anchor)
+
+
+class AspectRatio(_Data):
+    """The smallest frame of this aspect ratio that holds the source."""
+
+    kind: Literal["aspect"] = "aspect"
+    ratio: str = Field(
+        pattern=r"^\d{1,5}(\.\d{1,5})?:\d{1,5}(\.\d{1,5})?$", description="Width to height: 16:9, 2.39:1."
+    )
+    anchor: Anchor = _ANCHOR
+
+    def canvas(self, width: int, height: int) -> Canvas:
+        across, down = map(Fraction, self.ratio.split(":"))
+        if not across or not down:
+            raise UsageError(f"aspect ratio {self.ratio} has a side of zero; write for instance 16:9")
+        return Canvas.from_aspect(width, height, float(across / down), self.anchor)
+
+
+class Task(_Data):
+    """A task of the paper, with the generated fraction of the target's extent."""
+
+    kind: Literal["task"] = "task"
+    task: TaskName = Field(description="OPC: all four sides; OPV: left and right; OPH: top and bottom.")
+    ratio: float = Field(gt=0, lt=1)
+
+    def canvas(self, width: int, height: int) -> Canvas:
+        return Canvas.from_task(width, height, self.task, self.ratio)
+
+
+Frame = Annotated[Padding | TargetSize | AspectRatio | Task, Field(discriminator="kind")]
+
+
+class OutpaintRequest(_Data):
+    """What to outpaint and how.
+
+    Serialises to JSON and back. Sources, initial latents and callbacks are arguments beside it.
+    """
+
+    frame: Frame = Field(description="The frame to fill.")
+    steps: int = Field(25, ge=1, le=1000, description="Denoising steps.")
+    guidance_scale: float = Field(1.0, ge=0, description="Classifier-free guidance; 1 or less is off.")
+    sampler: str | None = Field(
+        None,
+        description="ddim, euler, dpm++, unipc, lcm, ... or a diffusers scheduler class; default: the checkpoint's.",
+    )
+    eta: float = Field(
+        0.0, ge=0, le=1, description="Of ddim: 0 is deterministic, 1 draws new noise at each step as DDPM does."
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="The same seed gives the same video.")
+    mode: Mode = Field(
+        "auto", description="joint: the whole clip at once; stream: window by window in flat memory; auto: by length."
+    )
+    overlap: int = Field(
+        4, ge=0, description="Frames that joint windows share, and finished frames that a stream window starts from."
+    )
+    max_joint_frames: int = Field(64, ge=1, description="The longest clip that mode auto denoises jointly.")
+    max_frames: int | None = Field(None, ge=1, description="Read only this many frames.")
+    feather: int = Field(8, ge=0, description="Pixels over which the seam fades, on the generated side; 0 is off.")
+    flow: FlowMethod = Field("dis", description="Optical flow: dis needs nothing, raft needs torchvision.")
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> Self:
+        if "max_joint_frames" in self.model_fields_set and self.mode != "auto":
+            raise ValueError(
+                f"max_joint_frames has no effect in mode {self.mode}: it belongs to mode auto; leave it out"
+            )
+        return self
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance is on."""
+        return self.guidance_scale > 1
+
+    @classmethod
+    def from_keywords(cls, base: "OutpaintRequest | None" = None, **keywords: Any) -> "OutpaintRequest":
+        """Build a request from flat keywords, those of `Outpainter` and of the command line.
+
+        `pad` (top, right, bottom, left), `size` (width, height), `aspect` ("16:9") or `task` with `ratio` say the
+        frame; `anchor` goes with size and aspect. Other keywords are fields. None leaves a field as it is in `base`, or
+        else at its default. Raises UsageError naming the keyword.
+        """
+        given = {name: value for name, value in keywords.items() if value is not None}
+        words = {name: given.pop(name) for name in FRAME_KEYWORDS if name in given}
+        fields = base.model_dump(exclude_unset=True) if base is not None else {}
+        if words or base is None:
+            fields["frame"] = _frame_fields(words)
+        return cls.parse(fields | given)
+
+    @classmethod
+    def from_call(cls, base: "OutpaintRequest | None", arguments: dict[str, Any]) -> "OutpaintRequest":
+        """Build the request of a call of `Outpainter`, whose `arguments` are its local variables.
+
+        diffusers' name `num_inference_steps` is `steps`. A `generator` gives the seed. Raises UsageError.
+        """
+        keywords = {name: arguments[name] for name in (*cls.model_fields, *FRAME_KEYWORDS) if name in arguments}
+        keywords["steps"] = arguments["num_inference_steps"]
+        generator = arguments["generator"]
+        if generator is not None and keywords["seed"] is not None:
+            raise UsageError("seed and generator are both given; a generator only gives the seed: leave one out")
+        if generator is not None:
+            if not isinstance(generator, torch.Generator):
+                raise UsageError(f"generator is {generator!r}; give a torch.Generator, or seed={generator!r}")
+            keywords["seed"] = generator.initial_seed()
+        return cls.from_keywords(base, **keywords)
+
+    @classmethod
+    def read(cls, path: Path) -> "OutpaintRequest":
+        """Read a JSON file. Raises UsageError naming the file."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise UsageError(f"request {path} cannot be read: {error.strerror or error}") from error
+        except ValidationError as error:
+            raise UsageError(f"request {path}: {_one_line(error)}") from error
+
+
+class OutputOptions(_Data):
+    """How the result is written to a file."""
+
+    crf: int = Field(17, ge=0, le=51, description="x264 quality of the written video; lower is better.")
+    audio: bool = Field(True, description="Copy the source's audio.")
+
+
+FRAME_KEYWORDS = ("pad", "size", "aspect", "anchor", "task", "ratio")
+
+
+def _frame_fields(words: dict[str, Any]) -> dict[str, Any]:
+    kinds = [name for name in ("pad", "size", "aspect", "task") if name in words]
+    if len(kinds) != 1:
+        seen = f"; {' and '.join(kinds)} are given" if kinds else ""
+        raise UsageError(f"say what to fill with exactly one of pad, size, aspect and task (with ratio){seen}")
+    kind = kinds[0]
+    for name, partners in (("anchor", ("size", "aspect")), ("ratio", ("task",))):
+        if name in words and kind not in partners:
+            raise UsageError(f"{name} has no effect with {kind}: it goes with {' or '.join(partners)}; leave it out")
+    if kind == "task" and "ratio" not in words:
+        raise UsageError(f"task {words['task']} needs a ratio: the generated fraction of the target, for instance 0.25")
+    anchor = {"anchor": words["anchor"]} if "anchor" in words else {}
+    if kind == "pad":
+        return {"kind": "padding", **_numbers("pad", words["pad"], ("top", "right", "bottom", "left"))}
+    if kind == "size":
+        return {"kind": "size", **_numbers("size", words["size"], ("width", "height")), **anchor}
+    if kind == "aspect":
+        return {"kind": "aspect", "ratio": words["aspect"], **anchor}
+    return {"kind": "task", "task": words["task"], "ratio": words["ratio"]}
+
+
+def _numbers(keyword: str, values: Any, names: Sequence[str]) -> dict[str, int]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != len(names):
+        raise UsageError(f"{keyword} is {values!r}; it is ({', '.join(names)}) in pixels")
+    return dict(zip(names, values, strict=True))
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first problem: field, observed value, what is expected."""
+    first = error.errors()[0]
+    kinds = {"padding", "size", "aspect", "task"}  # pydantic's tag of the union is no field
+    path = [str(part) for i, part in enumerate(first["loc"]) if not (i == 1 and part in kinds)]
+    message = first["msg"].removeprefix("Value error, ")
+    if not path:
+        return message
+    if first["type"] in ("missing", "extra_forbidden"):
+        known = f"; known: {', '.join(OutpaintRequest.model_fields)}" if len(path) == 1 else ""
+        problem = "is missing" if first["type"] == "missing" else "is not a field"
+        return f"{'.'.join(path)} {problem}{known}"
+    return f"{'.'.join(path)} is {first['input']!r}: {message[0].lower()}{message[1:]}"

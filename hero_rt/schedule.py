@@ -1,0 +1,96 @@
+"""Turns on devices: units of work (session, window, step) of many sessions, first come, first served."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from hero_rt.engines.engine import EngineSet
+from hero_rt.errors import Cancelled, UsageError
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Device:
+    """An engine set and the queue of units that wait for it. One unit runs at a time.
+
+    Units are short (one window prepared, one step, one window decoded), so sessions that queue here advance together. A
+    turn is not reentrant: a unit must not ask for another turn on its own device.
+    """
+
+    def __init__(self, engines: EngineSet):
+        self.engines = engines
+        self.sessions = 0
+        self._mutex = threading.Lock()
+        self._busy = False
+        self._waiting: deque[threading.Event] = deque()
+
+    @contextmanager
+    def turn(self, cancelled: threading.Event) -> Iterator[EngineSet]:
+        """Wait for a turn. Raises Cancelled where the event was set meanwhile."""
+        self._acquire()
+        try:
+            if cancelled.is_set():
+                raise Cancelled("the session was cancelled")
+            yield self.engines
+        finally:
+            self._release()
+
+    def _acquire(self) -> None:
+        with self._mutex:
+            if not self._busy:
+                self._busy = True
+                return
+            ticket = threading.Event()
+            self._waiting.append(ticket)
+        try:
+            ticket.wait()  # `_release` hands the turn over: the device stays busy
+        except BaseException:  # interrupted: the turn goes to the next in line
+            with self._mutex:
+                given = ticket not in self._waiting
+                if not given:
+                    self._waiting.remove(ticket)
+            if given:
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._busy = False
+
+
+class Schedule:
+    """The devices of one outpainter. They hold the same checkpoint in the same format."""
+
+    def __init__(self, engine_sets: Sequence[EngineSet]):
+        if not engine_sets:
+            raise UsageError("an outpainter needs at least one engine set")
+        self.devices = [Device(engines) for engines in engine_sets]
+        self._mutex = threading.Lock()
+
+    @contextmanager
+    def join(self) -> Iterator[Device]:
+        """Take part as one session: the device with the fewest sessions is its home."""
+        with self._mutex:
+            home = min(self.devices, key=lambda device: device.sessions)
+            home.sessions += 1
+        try:
+            yield home
+        finally:
+            with self._mutex:
+                home.sessions -= 1
+
+    @contextmanager
+    def parallel(self, parts: int) -> Iterator[Callable[[Callable[[_T], _R], Sequence[_T]], list[_R]]]:
+        """A function like `map` that runs `parts` items at once where there are several devices, else in order."""
+        if min(parts, len(self.devices)) == 1:
+            yield lambda function, items: [function(item) for item in items]
+            return
+        with ThreadPoolExecutor(min(parts, len(self.devices))) as threads:
+            yield lambda function, items: list(threads.map(function, items))

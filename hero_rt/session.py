@@ -1,0 +1,250 @@
+"""One clip on its way through the model: frames are pushed in, finished frames come out."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from hero_rt.canvas import check_frames
+from hero_rt.engines.engine import Binding, Engine
+from hero_rt.errors import Cancelled, UsageError
+from hero_rt.noise import Purpose, StepNoise, frame_noise
+from hero_rt.plan import OutpaintPlan
+from hero_rt.sampling import guide
+from hero_rt.schedule import Device, Schedule
+from hero_rt.stages.decode import decode_window
+from hero_rt.stages.denoise import Predict, denoise
+from hero_rt.stages.flow import optical_flow
+from hero_rt.stages.prepare import prepare_window
+from hero_rt.stages.texture import with_texture_noise
+from hero_rt.windows import Window, fuse, fusion_weights, pad_to_window
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything constant of a window is computed. window: its number, from 0."""
+
+    window: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A denoising step is done. latents: [N, 4, h, w] FP32 on the session's device."""
+
+    window: int
+    step: int
+    timestep: Tensor
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class WindowFinished:
+    """frames: uint8 [n, H, W, 3], what `push` or `finish` is about to return for this window."""
+
+    window: int
+    frames: np.ndarray
+
+
+Event = Prepared | StepDone | WindowFinished
+OnEvent = Callable[[Event], object]
+OnStep = Callable[[StepDone], Tensor | None]
+
+
+class OutpaintSession:
+    """Outpaints one clip. A file, a webcam and a socket use the same object.
+
+    In stream mode `push` returns frames as each window is finished. In joint mode all frames come from `finish`.
+    Sessions of one schedule may run in different threads. One session is used by one thread at a time; only `cancel`
+    may be called from others.
+
+    Args:
+        on_event: called after each event, in the session's thread. What it returns is ignored.
+        on_step: called after each step. It may return other latents for the next step to start from, or None.
+        latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
+    Raises: UsageError where `latents` do not fit the plan.
+    """
+
+    def __init__(
+        self,
+        plan: OutpaintPlan,
+        schedule: Schedule,
+        on_event: OnEvent = lambda event: None,
+        on_step: OnStep = lambda step: None,
+        latents: Tensor | None = None,
+    ):
+        self.plan = plan
+        self._schedule, self._on_event, self._on_step = schedule, on_event, on_step
+        self._latents = latents
+        self._cancelled = threading.Event()
+        self._closed = False
+        self._window = 0  # number of the next one
+        self._held: list[np.ndarray] = []  # source frames of the next window; the first were in the window before
+        self._first = 0  # position in the clip of the first held frame
+        self._finished: np.ndarray | None = None  # the held frames that are outpainted already
+        if latents is not None:
+            plan.check_latents_exist()
+            if plan.num_frames is not None:
+                self._check_latents(latents, max(plan.num_frames, plan.window))
+
+    def push(self, frames: np.ndarray) -> list[np.ndarray]:
+        """Take source frames, uint8 [n, h, w, 3] or one [h, w, 3]. Return finished chunks, uint8 [m, H, W, 3] each.
+
+        Raises: UsageError on other frames, Cancelled after `cancel`, EngineError.
+        """
+        self._check_usable()
+        frames = frames[None] if frames.ndim == 3 else frames
+        check_frames(frames, self.plan.canvas.source_width, self.plan.canvas.source_height, "source")
+        chunks = []
+        for frame in frames:
+            self._held.append(frame)
+            if self.plan.mode == "stream" and len(self._held) == self.plan.window:
+                chunks.append(self._next_window())
+        return chunks
+
+    def finish(self) -> list[np.ndarray]:
+        """Outpaint what is left. Return the last chunks; the session is closed then."""
+        self._check_usable()
+        chunks = [self._next_window()] if len(self._held) > self._carried else []
+        self._closed = True
+        return chunks
+
+    def run(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Push every frame, uint8 [h, w, 3], and finish. Yields chunks as they are finished."""
+        for frame in frames:
+            yield from self.push(frame)
+        yield from self.finish()
+
+    def run_to_latents(self, frames: Iterable[np.ndarray]) -> Tensor:
+        """As `run`, without decoding. Return clean latents FP32 [N, 4, h, w]. Raises UsageError in stream mode."""
+        self.plan.check_latents_exist()
+        for frame in frames:
+            self.push(frame)
+        self._check_usable()
+        source = pad_to_window(np.stack(self._held), self.plan.window)
+        with self._schedule.join() as home:
+            clean, _ = self._denoise(home, source)
+        self._closed = True
+        return clean[: len(self._held)]
+
+    def cancel(self) -> None:
+        """Stop before the next step. The thread that runs the session gets Cancelled. Callable from any thread."""
+        self._cancelled.set()
+
+    @property
+    def _carried(self) -> int:
+        return 0 if self._finished is None else len(self._finished)
+
+    def _check_usable(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled("the session was cancelled")
+        if self._closed:
+            raise UsageError("the session is finished; open a new one for another clip")
+
+    def _next_window(self) -> np.ndarray:
+        """Outpaint the held frames, keep the last of them for the window after, and return the new ones."""
+        source = pad_to_window(np.stack(self._held), self.plan.window)
+        with self._schedule.join() as home:
+            clean, flow = self._denoise(home, source)
+            done = self._decode(home, clean, source, flow)
+        count, carried = len(self._held), self._carried
+        if self._finished is not None:
+            done[:carried] = self._finished
+        keep = min(self.plan.request.overlap, count)
+        self._held, self._finished = self._held[count - keep :], done[count - keep : count] if keep else None
+        self._first += count - keep
+        self._on_event(WindowFinished(self._window, done[carried:count]))
+        self._window += 1
+        return done[carried:count]
+
+    def _denoise(self, home: Device, source: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Prepare and denoise `source`, uint8 [N, h, w, 3]: one window, or a joint clip. Return latents and flow."""
+        request = self.plan.request
+        places = range(self._first, self._first + len(source))
+        flow = optical_flow(source, request.flow)
+        scheduler, arguments = self.plan.sampler()
+
+        def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
+            done = StepDone(self._window, step, timestep, latents)
+            replaced = self._on_step(done)
+            self._on_event(done)
+            self._check_usable()
+            return latents if replaced is None else replaced
+
+        with ExitStack() as held:
+            predict = self._bind_windows(held, home, source, flow)
+            self._on_event(Prepared(self._window))
+            noise = StepNoise(request.seed, places, len(scheduler.timesteps))
+            return denoise(predict, self._initial_noise(home, places), scheduler, arguments, noise, on_step), flow
+
+    def _bind_windows(self, held: ExitStack, home: Device, source: np.ndarray, flow: np.ndarray) -> Predict:
+        """Prepare every window on a device, and return the noise prediction of the whole, cross-faded."""
+        plan = self.plan
+        windows = plan.joint_windows(len(source))
+        weights = [weight.to(home.engines.device) for weight in fusion_weights(windows)]
+        devices = self._schedule.devices
+        first = devices.index(home)
+        in_parallel = held.enter_context(self._schedule.parallel(len(windows)))
+
+        def prepare(number: int) -> _BoundWindow:
+            window, device = windows[number], devices[(first + number) % len(devices)]
+            part = slice(window.start, window.stop)
+            with device.turn(self._cancelled) as engines:
+                unet = engines.open("unet_step", plan.profile)
+                constants = prepare_window(engines, plan.profile, plan.canvas, source[part], flow[part], self._finished)
+                return _BoundWindow(window, device, unet, unet.bind(constants))
+
+        bound = in_parallel(prepare, range(len(windows)))
+        for part in bound:
+            held.callback(part.binding.close)
+
+        def predict(sample: Tensor, timestep: Tensor) -> Tensor:
+            def of_window(part: _BoundWindow) -> Tensor:
+                with part.device.turn(self._cancelled) as engines:
+                    own = sample[part.window.start : part.window.stop].to(engines.device)
+                    noise = part.engine.run(part.binding, sample=own, timestep=timestep.to(engines.device))[
+                        "noise_pred"
+                    ]
+                    return guide(noise, plan.request.guidance_scale, plan.profile.guided).to(sample.device)
+
+            return fuse(in_parallel(of_window, bound), windows, weights)
+
+        return predict
+
+    def _decode(self, home: Device, latents: Tensor, source: np.ndarray, flow: np.ndarray) -> np.ndarray:
+        """Latents [N, 4, h, w], N at least a window, to frames uint8 [N, H, W, 3]."""
+        plan, size = self.plan, self.plan.window
+        places = range(self._first, self._first + len(source))
+        latents = with_texture_noise(latents, flow, home.engines.config.decode_noise, plan.request.seed, places)
+        out = np.empty((len(source), plan.canvas.height, plan.canvas.width, 3), np.uint8)
+        for first in range(0, len(source), size):
+            start = min(first, len(source) - size)  # the last chunk shifts back: the decoder takes whole windows
+            part = slice(start, start + size)
+            with home.turn(self._cancelled) as engines:
+                out[part] = decode_window(
+                    engines, plan.profile, plan.canvas, latents[part], source[part], plan.request.feather
+                )
+        return out
+
+    def _initial_noise(self, home: Device, places: range) -> Tensor:
+        if self._latents is None:
+            noise = frame_noise(self.plan.request.seed, Purpose.INITIAL, places, self.plan.latent_shape)
+        else:
+            self._check_latents(self._latents, len(places))
+            noise = self._latents.float()
+        return noise.to(home.engines.device)
+
+    def _check_latents(self, latents: Tensor, num_frames: int) -> None:
+        shape = [num_frames, *self.plan.latent_shape]
+        if list(latents.shape) != shape:
+            raise UsageError(f"latents have shape {list(latents.shape)}, this clip takes {shape}")
+
+
+@dataclass(frozen=True)
+class _BoundWindow:
+    window: Window
+    device: Device
+    engine: Engine
+    binding: Binding
