@@ -26,7 +26,7 @@ ifdef TORCH
 	$(PIP) uv
 	$(BIN)/uv pip install --python $(BIN)/python --torch-backend $(TORCH) --constraint constraints.txt torch
 else
-	@echo "Fetching PyTorch. PyPI's build for Linux brings CUDA: 2.7 GB to fetch, 5 GB on disk. Without CUDA: make TORCH=cpu ..."
+	@echo "Fetching PyTorch. PyPI's build for Linux brings CUDA: 2.7 GB to fetch, 4.6 GB on disk. Without CUDA (0.2 GB): make TORCH=cpu ..."
 	$(PIP) torch
 endif
 	$(PIP) --editable '.[demo]'

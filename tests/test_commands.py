@@ -1,6 +1,7 @@
 """The commands as a user types them: exit codes, one line for each mistake, real output."""
 
 import importlib.util
+import json
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from PIL import Image
 import hero_export.cli
 import hero_rt.cli
 from hero_rt.outpainter import Outpainter
+from hero_rt.request import OutpaintRequest
 from tests.clips import BIG_BUCK_BUNNY, read, small_clip, write_clip
 
 
@@ -96,6 +98,34 @@ def test_checkpoint_runs_without_engines_and_a_seed_repeats(tiny, clip, tmp_path
     assert Image.open(tmp_path / "a" / "000000.png").size == (80, 128)
 
 
+def test_a_request_file_is_read_and_options_go_over_it(engine_folder, clip, tmp_path):
+    request = OutpaintRequest.from_keywords(pad=(0, 24, 0, 24), steps=2, seed=5, max_frames=16)
+    (tmp_path / "request.json").write_text(request.model_dump_json())
+    arguments = ("--engines", engine_folder, "--request", tmp_path / "request.json")
+    assert outpaint(clip, tmp_path / "read", *arguments) == 0
+    assert outpaint(clip, tmp_path / "changed", *arguments, "--seed", 6) == 0
+    got = {}
+    for name in ("read", "changed"):
+        got[name] = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / name).iterdir())])
+    with Outpainter.from_engines(engine_folder) as outpainter:
+        for name, seed in (("read", 5), ("changed", 6)):
+            want = outpainter(read(clip)[:16], pad=(0, 24, 0, 24), num_inference_steps=2, seed=seed).frames
+            assert np.array_equal(got[name], want)
+
+
+def test_schema_is_the_requests(capsys):
+    assert run(hero_rt.cli.main, "schema") == 0
+    assert json.loads(capsys.readouterr().out) == OutpaintRequest.model_json_schema()
+
+
+def test_profile_writes_a_trace(engine_folder, clip, tmp_path):
+    trace = tmp_path / "trace.json"
+    arguments = ("--engines", engine_folder, *PAD, "--steps", 2, "--max-frames", 16, "--profile", trace)
+    assert outpaint(clip, tmp_path / "out", *arguments) == 0
+    names = [event["name"] for event in json.loads(trace.read_text())["traceEvents"]]
+    assert names.count("unet_step") == 2
+
+
 def test_eta_is_the_outpainters(engine_folder, clip, tmp_path):
     arguments = ("--engines", engine_folder, *PAD, "--steps", 2, "--max-frames", 16, "--seed", 5)
     got = {}
@@ -114,7 +144,7 @@ def test_eta_is_the_outpainters(engine_folder, clip, tmp_path):
     [
         pytest.param(["nowhere.mp4", "{out}", "--engines", "{engines}", *PAD], 1, "nowhere.mp4 does not exist", id="missing"),
         pytest.param([__file__, "{out}", "--engines", "{engines}", *PAD], 1, "cannot be opened as a video", id="not-a-video"),
-        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,-8,0,8"], 2, "right is -8", id="negative"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,-8,0,8"], 2, "frame.right is -8", id="negative"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,8"], 2, "is not 4 whole numbers", id="pad"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--size", "64x64"], 2, "smaller than the source", id="small"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--task", "OPV"], 2, "needs a ratio", id="ratio"),
@@ -125,7 +155,11 @@ def test_eta_is_the_outpainters(engine_folder, clip, tmp_path):
         pytest.param(["{clip}", "{out}", "--checkpoint", "{tmp}", *PAD], 2, "model_index.json is missing", id="checkpoint"),
         pytest.param(["{clip}", "{tmp}/no/out.mp4", "--engines", "{engines}", *PAD], 1, "No such file", id="no-folder"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", *PAD, "--sampler", "x"], 2, "unknown sampler 'x'", id="sampler"),
-        pytest.param(["{clip}", "{out}", "--engines", "{engines}", *PAD, "--steps", "0"], 2, "is 0", id="steps"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", *PAD, "--steps", "0"], 2, "steps is 0", id="steps"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", *PAD, "--anchor", "top"], 2, "anchor has no effect with pad", id="anchor"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", *PAD, "--contact-sheet", "{tmp}/no/sheet.png"], 2, "there is no folder", id="sheet"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", *PAD, "--frame-rate", "25"], 2, "has a rate of its own", id="frame-rate"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--request", "{tmp}/no.json"], 2, "no.json cannot be read", id="request"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line_with_their_exit_code(engine_folder, clip, tmp_path, capfd, arguments, code, message):

@@ -41,8 +41,8 @@ class HeroConfig:
     mid_motion: bool = False  # AnimateDiff v2 has a motion module in the mid block
     im3_placement: Im3Placement = "attention"
     ofe_timestep: OfeTimestep = "zero"
-    canvas_fill: CanvasFill = "grey"  # of the unknown pixels, before the VAE: see hero_rt/fill.py
-    decode_noise: float = 0.0  # of the latents that are decoded, where the scene moves: see hero_rt/texture.py
+    canvas_fill: CanvasFill = "grey"  # of the unknown pixels, before the VAE: see hero_rt/stages/fill.py
+    decode_noise: float = 0.0  # of the latents that are decoded, where the scene moves: see hero_rt/stages/texture.py
 
     @classmethod
     def from_preset(cls, name: str) -> "HeroConfig":

@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,3 +144,11 @@ def test_a_real_clip_is_outpainted_and_verified(tmp_path, tiny):
         results.append(outpainter(clip, generator=torch.Generator().manual_seed(0), **arguments).frames)
     assert np.abs(results[0].astype(int) - results[1]).max() <= 1
     assert run(hero_export.cli.main, "verify", folder) == 0
+
+    seeds = range(4)
+    with Outpainter.from_engines(folder, "cpu") as shared, ThreadPoolExecutor(4) as threads:
+        shared.set_progress_bar_config(disable=True)
+        want = [shared(clip, seed=seed, **arguments).frames for seed in seeds]
+        for _ in range(3):
+            got = threads.map(lambda seed: shared(clip, seed=seed, **arguments).frames, seeds)
+            assert all(np.array_equal(g, w) for g, w in zip(got, want, strict=True))

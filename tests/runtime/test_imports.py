@@ -1,7 +1,11 @@
 """What an application with engines loads: not the PyTorch model, whose libraries take seconds to import."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+import hero_rt
 
 SCRIPT = """
 import sys
@@ -21,3 +25,30 @@ def test_engines_run_without_the_networks_and_their_libraries(engine_folder):
     loaded = set(done.stdout.split())
     assert {"torch", "onnxruntime", "diffusers.schedulers", "hero_rt.models.boundary"} <= loaded
     assert not loaded & {"transformers", "diffusers.models", "hero_rt.models.hero", "hero_rt.models.unet", "onnx"}
+
+
+def test_no_modules_of_the_runtime_import_one_another_in_a_circle():
+    """By the import statements of each module, those inside functions left out."""
+    root = Path(hero_rt.__file__).parent
+    sources = {
+        ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in root.rglob("*.py")
+    }
+    imports = {}
+    for module, path in sources.items():
+        named = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ImportFrom) and n.module]
+        found = {n.module for n in named} | {f"{n.module}.{alias.name}" for n in named for alias in n.names}
+        imports[module] = found & sources.keys() - {module}
+    while leaves := [module for module, found in imports.items() if not found & imports.keys()]:
+        for module in leaves:
+            del imports[module]
+    assert imports == {}, "these import one another"
+
+
+def test_a_session_does_not_know_the_outpainter_nor_a_canvas_the_composite():
+    code = (
+        "import sys, hero_rt.session; assert 'hero_rt.outpainter' not in sys.modules\n"
+        "import sys; [sys.modules.pop(m) for m in list(sys.modules) if m.startswith('hero_rt')]\n"
+        "import hero_rt.canvas; assert not [m for m in sys.modules if m.startswith('hero_rt.stages')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
