@@ -91,10 +91,7 @@ class Outpainter:
     def session(
         self, clip: VideoSource, request: OutpaintRequest, on_event: OnEvent = lambda event: None, **arguments: Any
     ) -> OutpaintSession:
-        """A session for a clip of this size. `arguments` are further ones of `OutpaintSession`.
-
-        Raises UsageError or EngineError for all that can be refused before a frame is decoded.
-        """
+        """A session for a clip of this size; `arguments` are further ones of `OutpaintSession`. Raises as `resolve`."""
         plan = resolve(request, clip, self.engines)
         return OutpaintSession(plan, self.schedule, on_event, **arguments)
 

@@ -148,7 +148,9 @@ class OutpaintRequest(_Data):
         """
         given = {name: value for name, value in keywords.items() if value is not None}
         words = {name: given.pop(name) for name in FRAME_KEYWORDS if name in given}
-        fields = base.model_dump(exclude_unset=True) if base is not None else {}
+        fields: dict[str, Any] = {}
+        if base is not None:
+            fields = base.model_dump(exclude_unset=True) | {"frame": base.frame.model_dump()}
         if words or base is None:
             fields["frame"] = _frame_fields(words)
         return cls.parse(fields | given)

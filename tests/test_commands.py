@@ -148,7 +148,7 @@ def test_eta_is_the_outpainters(engine_folder, clip, tmp_path):
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,8"], 2, "is not 4 whole numbers", id="pad"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--size", "64x64"], 2, "smaller than the source", id="small"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--task", "OPV"], 2, "needs a ratio", id="ratio"),
-        pytest.param(["{clip}", "{out}", "--engines", "{engines}"], 2, "exactly one of pad, size and task", id="no-canvas"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}"], 2, "exactly one of pad, size, aspect and task", id="no-canvas"),
         pytest.param(["{clip}", "{out}", *PAD], 2, "exactly one of --engines and --checkpoint", id="no-engines"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,32,0,32"], 4, "only for 128x64x16", id="profile"),
         pytest.param(["{clip}", "{out}", "--engines", "{tmp}", *PAD], 4, "not an engine folder", id="no-manifest"),

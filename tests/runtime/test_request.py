@@ -103,7 +103,7 @@ def test_a_file_names_itself_in_its_mistake(tmp_path):
 
 
 def test_keywords_go_over_a_request():
-    base = OutpaintRequest.from_keywords(pad=(0, 8, 0, 8), steps=7, eta=0.5)
+    base = OutpaintRequest(frame=Padding(left=8, right=8), steps=7, eta=0.5)
     changed = OutpaintRequest.from_keywords(base, steps=9)
     assert changed == OutpaintRequest.from_keywords(pad=(0, 8, 0, 8), steps=9, eta=0.5)
     assert OutpaintRequest.from_keywords(base, aspect="1:1").frame == AspectRatio(ratio="1:1")
