@@ -1,6 +1,6 @@
 """What a HERO checkpoint is, as data: sizes of its networks and the choices that the paper leaves open."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -203,3 +203,9 @@ PRESETS: dict[str, HeroConfig] = {
         canvas_fill="propagated",
     ),
 }
+
+# The second edition's sizes. They take the name "hero-tiny" when its weights take the first edition's place.
+PRESETS["hero-tiny-2"] = replace(
+    PRESETS["hero-tiny"],
+    vae=_VAE_SD15 | {"block_out_channels": [32, 64, 128, 160], "layers_per_block": 1, "norm_num_groups": 8},
+)

@@ -10,6 +10,7 @@ from torch import nn
 from hero_rt.training.autoencoder import autoencoder_loss, energy, latent_scale
 from hero_rt.training.encoders import contrastive_loss, view_pairs
 from hero_rt.training.frame_bank import FrameBank
+from hero_rt.training.minimise import SmallRecipe
 from hero_rt.training.small_parts import train_autoencoder, train_image_encoders
 from hero_rt.training.videos import VideoWindows
 from tests.clips import write_clip
@@ -104,7 +105,7 @@ def test_image_encoders_learn_to_find_their_own_scene(small, tmp_path):
         return [float(contrastive_loss(model[part], canvases, wholes)[0]) for part in parts]
 
     before = losses()
-    train_image_encoders(model, windows, steps=40, batch=4)
+    train_image_encoders(model, windows, SmallRecipe(steps=40, batch=4))
     assert all(after < 0.8 * first for after, first in zip(losses(), before, strict=True))
     assert not any(p.requires_grad for part in ("image_encoder", "image_encoder_2") for p in model[part].parameters())
 
@@ -122,7 +123,7 @@ def test_training_a_vae_brings_its_reconstruction_closer(small, videos):
         return float((decoded - frames).abs().mean())
 
     before = error()
-    train_autoencoder(model, FrameBank([videos], 16, 64, seed=0), steps=40, batch=4, seed=0)
+    train_autoencoder(model, FrameBank([videos], 16, 64, seed=0), SmallRecipe(steps=40, batch=4, learning_rate=2e-3))
     assert error() < 0.8 * before
     assert model.config.vae["scaling_factor"] == model["vae"].config.scaling_factor != 0.18215
     assert small.config.vae["scaling_factor"] == 0.18215  # of the preset, which other models are made from
