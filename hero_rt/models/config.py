@@ -43,6 +43,8 @@ class HeroConfig:
     ofe_timestep: OfeTimestep = "zero"
     canvas_fill: CanvasFill = "grey"  # of the unknown pixels, before the VAE: see hero_rt/fill.py
     decode_noise: float = 0.0  # of the latents that are decoded, where the scene moves: see hero_rt/texture.py
+    flow_scale: float | None = None  # pixels of flow that the flow encoder reads as 1; None: the canvas's width or height
+    sample_size: int | None = None  # pixels a side that the model was trained at; None in older checkpoints
 
     @classmethod
     def from_preset(cls, name: str) -> "HeroConfig":
@@ -170,6 +172,8 @@ PRESETS: dict[str, HeroConfig] = {
             "hidden_act": "gelu",
         },
         scheduler=_DDIM,
+        flow_scale=4.0,
+        sample_size=256,
     ),
     "hero-tiny": HeroConfig(
         name="hero-tiny",
@@ -207,5 +211,8 @@ PRESETS: dict[str, HeroConfig] = {
 # The second edition's sizes. They take the name "hero-tiny" when its weights take the first edition's place.
 PRESETS["hero-tiny-2"] = replace(
     PRESETS["hero-tiny"],
+    block_out_channels=(32, 48, 48, 64),
     vae=_VAE_SD15 | {"block_out_channels": [32, 64, 128, 160], "layers_per_block": 1, "norm_num_groups": 8},
+    flow_scale=4.0,
+    sample_size=192,
 )
