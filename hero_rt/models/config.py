@@ -43,7 +43,9 @@ class HeroConfig:
     ofe_timestep: OfeTimestep = "zero"
     canvas_fill: CanvasFill = "grey"  # of the unknown pixels, before the VAE: see hero_rt/fill.py
     decode_noise: float = 0.0  # of the latents that are decoded, where the scene moves: see hero_rt/texture.py
-    flow_scale: float | None = None  # pixels of flow that the flow encoder reads as 1; None: the canvas's width or height
+    flow_scale: float | None = (
+        None  # pixels of flow that the flow encoder reads as 1; None: the canvas's width or height
+    )
     sample_size: int | None = None  # pixels a side that the model was trained at; None in older checkpoints
 
     @classmethod

@@ -86,7 +86,7 @@ def autoencoder(
     )
     fresh = start is None
     model = HeroModel.initial(HeroConfig.from_preset(preset), seed) if fresh else HeroModel.from_pretrained(str(start))
-    train_autoencoder(model, FrameBank(videos, pairs, size, seed), recipe, out / "state")
+    train_autoencoder(model, FrameBank(videos, pairs, size, seed, out / "state" / "frames.npy"), recipe, out / "state")
     _finish(model, out)
     console.print(f"wrote {out}: VAE, scaling factor {model.config.vae['scaling_factor']:.4f}")
 
@@ -147,7 +147,7 @@ def decoder(
         seed=seed,
     )
     model = HeroModel.from_pretrained(checkpoint)
-    train_decoder(model, FrameBank(videos, pairs, size, seed), recipe, out / "state")
+    train_decoder(model, FrameBank(videos, pairs, size, seed, out / "state" / "frames.npy"), recipe, out / "state")
     model.config = replace(model.config, decode_noise=decode_noise)
     _finish(model, out)
     console.print(f"wrote {out}")
@@ -190,7 +190,9 @@ def texture(
     )
     model = HeroModel.from_pretrained(checkpoint)
     sampled = SampledBank(model, videos, windows, window_size, seed)
-    train_texture(model, FrameBank(videos, pairs, size, seed), sampled, recipe, out / "state")
+    train_texture(
+        model, FrameBank(videos, pairs, size, seed, out / "state" / "frames.npy"), sampled, recipe, out / "state"
+    )
     model.config = replace(model.config, decode_noise=decode_noise)
     _finish(model, out)
     console.print(f"wrote {out}")
@@ -213,18 +215,26 @@ def outpainter(
     out: Annotated[Path, typer.Option(help="Folder of the run: log.jsonl, state/ and model/.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps in all.")],
     size: Annotated[int, typer.Option(help="Pixels a side of a training window.")] = 256,
-    windows_per_step: Annotated[int, typer.Option(help="Windows a step, on each device.")] = 1,
+    windows_per_step: Annotated[
+        int, typer.Option(help="Windows a step, on each device: the paper's accumulation; it has 16 devices.")
+    ] = 16,
     timesteps_per_window: Annotated[int, typer.Option(help="Timesteps that share one RefNet and flow pass.")] = 1,
-    learning_rate: Annotated[float, typer.Option()] = 1e-4,
+    learning_rate: Annotated[float, typer.Option(help="The paper's, which is constant.")] = 1e-4,
     weight_decay: Annotated[float, typer.Option()] = 1e-2,
-    warmup_steps: Annotated[int, typer.Option()] = 100,
-    decay_steps: Annotated[int, typer.Option(help="Steps at the end, over which the rate falls to zero.")] = 0,
-    ema_decay: Annotated[float, typer.Option(help="Of the moving average that becomes the checkpoint.")] = 0.9999,
+    warmup_steps: Annotated[int, typer.Option(help="An addition to the paper.")] = 0,
+    decay_steps: Annotated[
+        int, typer.Option(help="Steps at the end, over which the rate falls to zero: an addition.")
+    ] = 0,
+    ema_decay: Annotated[
+        float, typer.Option(help="Of the moving average that becomes the checkpoint: an addition.")
+    ] = 0.9999,
     semantic_dropout: Annotated[float, typer.Option(help="Share of windows without CLIP references.")] = 0.1,
     noise_offset: Annotated[
-        float, typer.Option(help="Smooth noise on top, against colours that drift: its standard deviation.")
+        float, typer.Option(help="Smooth noise on top, against colours that drift: its deviation; an addition.")
     ] = 0.0,
-    known_weight: Annotated[float, typer.Option(help="Weight of the loss where the frame is known.")] = 1.0,
+    known_weight: Annotated[
+        float, typer.Option(help="Weight of the loss where the frame is known: an addition.")
+    ] = 1.0,
     hold_at_zero: Annotated[
         list[str] | None, typer.Option(help="Ablation: parameters by shell pattern, kept zero; repeatable.")
     ] = None,
