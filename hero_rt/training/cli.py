@@ -30,7 +30,7 @@ DecodeNoise = Annotated[float, typer.Option(help="Noise of the latents that are 
 BankSize = Annotated[int, typer.Option(help="Pixels a side of a kept frame.")]
 Batch = Annotated[int, typer.Option(help="Crops a step.")]
 Crop = Annotated[int, typer.Option(help="Pixels a side of a crop.")]
-SmallRate = Annotated[float, typer.Option(help="Learning rate after the warm-up; it falls to a hundredth.")]
+SmallRate = Annotated[float, typer.Option(help="Learning rate; over the last two fifths it falls to a hundredth.")]
 Bf16 = Annotated[bool, typer.Option(help="BF16 autocast: faster on a CPU with AVX512-BF16.")]
 SmallSaveEvery = Annotated[int, typer.Option(help="Steps between states to go on from, in OUT/state.")]
 

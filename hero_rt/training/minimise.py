@@ -1,5 +1,6 @@
 """The training loop of the small parts: AdamW, cosine decay, a moving average, and states to go on from."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,11 +15,12 @@ from hero_rt.errors import UsageError
 from hero_rt.training.state import newest_state, read_about, write_state
 
 WARMUP_STEPS = 100
+DECAY_SHARE = 0.4  # of the steps
 Learner = tuple[nn.Module, torch.optim.Optimizer]
 
 
 class SmallRecipe(BaseModel):
-    """How one small part is trained."""
+    """How one small part is trained. A resumed run may change `steps` while the rate is constant."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,9 +33,18 @@ class SmallRecipe(BaseModel):
     seed: int = 0
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to a hundredth."""
+        """Linear warm-up, constant, then a cosine down to a hundredth over the last two fifths.
+
+        While it is constant a run may be resumed with more or fewer steps, and no step already taken would differ.
+        """
         rising = min(1.0, (step + 1) / WARMUP_STEPS)
-        return self.learning_rate * rising * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * step / self.steps)))
+        falling = max(0.0, (step - self.first_falling) / (self.steps - self.first_falling))
+        return self.learning_rate * rising * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * falling)))
+
+    @property
+    def first_falling(self) -> int:
+        """The step from which the rate falls."""
+        return math.floor((1 - DECAY_SHARE) * self.steps)
 
     def generator(self, step: int) -> torch.Generator:
         """The random draws of a step depend on the seed and the step alone, so a resumed run repeats them."""
@@ -97,12 +108,19 @@ def _save(
     write_state(folder, step, {name: tensor.detach() for name, tensor in tensors.items()}, recipe)
 
 
+def _constant_so_far(state: Path, recipe: SmallRecipe) -> bool:
+    """Whether the rate fell in none of the steps already taken, by the state's recipe and by `recipe`."""
+    saved = json.loads((state / "state.json").read_text())
+    before = recipe.model_copy(update={"steps": saved["recipe"].get("steps", 1)})
+    return saved["step"] <= min(before.first_falling, recipe.first_falling)
+
+
 def _load(folder: Path, recipe: SmallRecipe, learners: Mapping[str, Learner], average: dict[str, Tensor]) -> int:
     """Restore the newest state in place; returns its step, 0 where there is none. Raises UsageError."""
     newest = newest_state(folder)
     if newest is None:
         return 0
-    step = read_about(newest, recipe, changeable={"save_every"})
+    step = read_about(newest, recipe, {"save_every"} | ({"steps"} if _constant_so_far(newest, recipe) else set()))
     tensors = load_file(newest / "state.safetensors")
     with torch.no_grad():
         for name, tensor in average.items():

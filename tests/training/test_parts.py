@@ -103,8 +103,17 @@ def test_a_small_part_killed_and_resumed_ends_with_the_same_bits(small, videos, 
     assert [path.name for path in monitor.iterdir()] == ["step-0000004"]
     resumed = trained(6, monitor)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
-    with pytest.raises(UsageError, match="trained otherwise"):
-        trained(7, monitor)
+    with pytest.raises(UsageError, match=r"trained otherwise \(steps was 6, is 9\)"):  # the rate fell from step 3 on
+        trained(9, monitor)
+
+
+def test_the_rate_of_a_small_part_rises_holds_and_falls_to_a_hundredth():
+    settings = SmallRecipe(steps=1000, batch=1, learning_rate=1.0)
+    rates = [settings.learning_rate_at(step) for step in range(1001)]
+    assert rates[:100] == pytest.approx([(step + 1) / 100 for step in range(100)])
+    assert set(rates[100:601]) == {1.0}
+    assert rates[800] == pytest.approx(0.505)
+    assert rates[1000] == pytest.approx(0.01)
 
 
 def test_scaled_latents_have_unit_variance(small):
