@@ -44,13 +44,17 @@ def synthesize(
     frames: Annotated[int, typer.Option(help="Frames a clip.")] = 24,
     seed: Annotated[int, typer.Option()] = 0,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    cutouts: Annotated[
+        list[Path] | None, typer.Option(help="A folder of PNG files with transparency that move across; repeatable.")
+    ] = None,
 ) -> None:
-    """Make clips from photographs: pans, zooms, turns and things that move."""
+    """Make clips from photographs: pans, zooms, turns, parallax, changing light, grain and things that move."""
     from hero_rt.training import synthesize as module
 
     found = module.photographs(photos)
-    console.print(f"{len(found)} photographs")
-    module.synthesize(found, out, count, size, frames, seed, jobs)
+    things = module.cutouts(cutouts or [])
+    console.print(f"{len(found)} photographs, {len(things)} cut-outs")
+    module.synthesize(found, out, count, size, frames, seed, jobs, things)
 
 
 @app.command()
