@@ -25,7 +25,9 @@ def held_out_loss(model: HeroModel, clips: list[tuple[np.ndarray, Canvas]], seed
     timesteps = (torch.arange(TIMESTEPS) * 2 + 1) * steps // (2 * TIMESTEPS)
     losses = []
     for place, (truth, canvas) in enumerate(clips):
-        example = training_example(truth, Task(canvas, known_frames=0), model.config.canvas_fill)
+        example = training_example(
+            truth, Task(canvas, known_frames=0), model.config.canvas_fill, model.config.flow_scale
+        )
         generator = torch.Generator().manual_seed(seed + place)
         frames, _, height, width = example["mask"].shape
         noise = torch.randn(TIMESTEPS, frames, LATENT_CHANNELS, height, width, generator=generator)

@@ -10,12 +10,14 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from hero_rt.canvas import Canvas
 
 PEAK = 255.0
+STILL = 0.1  # grey levels: a truth that changes less is taken to change so much
 
 
 @dataclass(frozen=True)
 class Quality:
     """Of one clip. mse in squared grey levels; psnr in dB; ssim and adjacent_ssim in [-1, 1]; gradient_energy over
-    the truth's; adjacent_ssim_truth is the same between the truth's own frames."""
+    the truth's; adjacent_ssim_truth is the same between the truth's own frames; flicker is the mean change between
+    successive frames over the truth's: 1 is the truth's motion, more is flicker, less is frozen."""
 
     mse: float
     psnr: float
@@ -23,6 +25,7 @@ class Quality:
     gradient_energy: float
     adjacent_ssim: float
     adjacent_ssim_truth: float
+    flicker: float
 
     def to_dict(self) -> dict[str, float]:
         return {name: round(value, 5) for name, value in asdict(self).items()}
@@ -39,6 +42,7 @@ def measure(frames: np.ndarray, truth: np.ndarray, canvas: Canvas) -> Quality:
         gradient_energy=gradient_energy(frames, region) / gradient_energy(truth, region),
         adjacent_ssim=_ssim(_floats(frames[1:]), _floats(frames[:-1]), region),
         adjacent_ssim_truth=_ssim(_floats(truth[1:]), _floats(truth[:-1]), region),
+        flicker=_change(frames, region) / max(_change(truth, region), STILL),
     )
 
 
@@ -48,6 +52,11 @@ def gradient_energy(frames: np.ndarray, region: Tensor) -> float:
     dx, dy = grey[:, :-1, 1:] - grey[:, :-1, :-1], grey[:, 1:, :-1] - grey[:, :-1, :-1]
     inside = (region[:-1, :-1] & region[:-1, 1:] & region[1:, :-1]).numpy()
     return float((dx**2 + dy**2)[:, inside].mean())
+
+
+def _change(frames: np.ndarray, region: Tensor) -> float:
+    """Mean absolute difference of successive frames in the region, in grey levels."""
+    return float(np.abs(np.diff(frames.astype(np.float64), axis=0))[:, region.numpy()].mean())
 
 
 def _ssim(a: Tensor, b: Tensor, region: Tensor) -> float:

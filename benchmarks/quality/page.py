@@ -13,7 +13,7 @@ COLUMNS = {
     "gradient_energy": "gradient energy",
     "adjacent_ssim": "adjacent SSIM",
 }
-OPTIONAL = {"lpips": "LPIPS", "aafs": "AAFS"}
+OPTIONAL = {"flicker": "flicker", "lpips": "LPIPS", "aafs": "AAFS"}
 
 
 def quality_page(results: dict[str, Any], command: str) -> str:
@@ -38,7 +38,8 @@ def quality_page(results: dict[str, Any], command: str) -> str:
             for place, v in enumerate(verdicts(results["rows"]))
         ),
         "",
-        "Gradient energy is the truth's = 1. Adjacent SSIM is between successive frames; the truth's own in brackets.",
+        "Gradient energy is the truth's = 1. Adjacent SSIM is between successive frames; the truth's own in brackets. "
+        "Flicker is the mean change between successive frames over the truth's.",
         "",
         *(f"- No {name.upper()}: {reason.rstrip('.')}." for name, reason in results["missing"].items()),
         "",

@@ -319,9 +319,11 @@ def compose(
     image_encoder: Annotated[str, typer.Option(help="OpenAI CLIP ViT-L/14.")],
     image_encoder_2: Annotated[str, typer.Option(help="OpenCLIP ViT-H/14, IP-Adapter's image encoder.")],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
-    flow_encoder: Annotated[str, typer.Option(help="Its encoder starts from 'unet' or 'random'.")] = "unet",
+    flow_encoder: Annotated[
+        str, typer.Option(help="It starts 'random', as in the paper, or from the 'unet' as a ControlNet does.")
+    ] = "random",
     preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-sd15",
-    seed: Annotated[int, typer.Option(help="Of what is random: the flow encoder's embedding.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of what is random: the flow encoder.")] = 0,
     json_out: Annotated[Path | None, typer.Option("--json", help="What became of each tensor, as JSON.")] = None,
 ) -> None:
     """Assemble a HERO checkpoint from public ones, as the paper initialises it before training.

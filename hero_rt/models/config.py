@@ -1,6 +1,6 @@
 """What a HERO checkpoint is, as data: sizes of its networks and the choices that the paper leaves open."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -43,6 +43,10 @@ class HeroConfig:
     ofe_timestep: OfeTimestep = "zero"
     canvas_fill: CanvasFill = "grey"  # of the unknown pixels, before the VAE: see hero_rt/stages/fill.py
     decode_noise: float = 0.0  # of the latents that are decoded, where the scene moves: see hero_rt/stages/texture.py
+    flow_scale: float | None = (
+        None  # pixels of flow that the flow encoder reads as 1; None: the canvas's width or height
+    )
+    sample_size: int | None = None  # pixels a side that the model was trained at; None in older checkpoints
 
     @classmethod
     def from_preset(cls, name: str) -> "HeroConfig":
@@ -170,6 +174,8 @@ PRESETS: dict[str, HeroConfig] = {
             "hidden_act": "gelu",
         },
         scheduler=_DDIM,
+        flow_scale=4.0,
+        sample_size=256,
     ),
     "hero-tiny": HeroConfig(
         name="hero-tiny",
@@ -203,3 +209,12 @@ PRESETS: dict[str, HeroConfig] = {
         canvas_fill="propagated",
     ),
 }
+
+# The second edition's sizes. They take the name "hero-tiny" when its weights take the first edition's place.
+PRESETS["hero-tiny-2"] = replace(
+    PRESETS["hero-tiny"],
+    block_out_channels=(32, 48, 48, 64),
+    vae=_VAE_SD15 | {"block_out_channels": [32, 64, 128, 160], "layers_per_block": 1, "norm_num_groups": 8},
+    flow_scale=4.0,
+    sample_size=192,
+)

@@ -33,6 +33,8 @@ PARTS: dict[str, type[Any]] = {
     "image_encoder_2": CLIPVisionModelWithProjection,  # OpenCLIP ViT-H/14
     "image_projection": OpenClipProjection,
 }
+# of the config, that no part's own config.json holds
+_OWN_FIELDS = ("name", "num_frames", "canvas_fill", "decode_noise", "flow_scale", "sample_size")
 
 
 class HeroModel:
@@ -124,8 +126,8 @@ class HeroModel:
         index: dict[str, Any] = {part: [library.get(cls, "hero_rt"), cls.__name__] for part, cls in PARTS.items()}
         index["scheduler"] = ["diffusers", self.config.scheduler["_class_name"]]
         # last: a folder without it is not a checkpoint, so an interrupted save is never taken for a whole one
-        chosen = {key: getattr(self.config, key) for key in ("name", "num_frames", "canvas_fill", "decode_noise")}
-        index |= {"_class_name": "HeroModel"} | chosen
+        chosen = {key: getattr(self.config, key) for key in _OWN_FIELDS}
+        index |= {"_class_name": "HeroModel"} | {key: value for key, value in chosen.items() if value is not None}
         _write_json(folder / "model_index.json", index)
 
 
@@ -217,6 +219,8 @@ def _read_config(folder: Path) -> HeroConfig:
             "num_frames": index.get("num_frames", 16),
             "canvas_fill": index.get("canvas_fill", "grey"),
             "decode_noise": index.get("decode_noise", 0.0),
+            "flow_scale": index.get("flow_scale"),
+            "sample_size": index.get("sample_size"),
             "block_out_channels": unet["block_out_channels"],
             "num_attention_heads": unet["num_attention_heads"],
             "cross_attention_dim": unet["cross_attention_dim"],

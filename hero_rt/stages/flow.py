@@ -28,10 +28,18 @@ def optical_flow(frames: np.ndarray, method: Literal["dis", "raft"] = "dis") -> 
     return flow
 
 
-def flow_mask(flow: np.ndarray, canvas: Canvas) -> Tensor:
-    """The flow encoder's input [F, 3, MH, MW]: flow x / MW, flow y / MH (zero where unknown), mask (1 = generate)."""
+def flow_mask(flow: np.ndarray, canvas: Canvas, flow_scale: float | None = None) -> Tensor:
+    """Returns the flow encoder's input [F, 3, MH, MW]: flow x, flow y (zero where unknown), mask (1 = generate).
+
+    Args:
+        flow: Of the source in pixels, float32 [F, 2, h, w].
+        canvas: Where the source lies.
+        flow_scale: Pixels that become 1, the checkpoint's `flow_scale`. None divides x by MW and y by MH: the flow of
+            common footage is then 0.004 to 0.016, too small to be seen beside a mask of 0 and 1.
+    """
     out = torch.zeros(len(flow), 3, canvas.model_height, canvas.model_width)
-    size = torch.tensor([canvas.model_width, canvas.model_height]).view(2, 1, 1)
+    units = (canvas.model_width, canvas.model_height) if flow_scale is None else (flow_scale, flow_scale)
+    size = torch.tensor(units).view(2, 1, 1)
     rows = slice(canvas.top, canvas.top + canvas.source_height)
     columns = slice(canvas.left, canvas.left + canvas.source_width)
     out[:, :2, rows, columns] = torch.from_numpy(flow) / size

@@ -31,12 +31,17 @@ class WindowInputs:
 
 
 def window_inputs(
-    canvas: Canvas, source: np.ndarray, flow: np.ndarray, finished: np.ndarray | None, fill: CanvasFill
+    canvas: Canvas,
+    source: np.ndarray,
+    flow: np.ndarray,
+    finished: np.ndarray | None,
+    fill: CanvasFill,
+    flow_scale: float | None = None,
 ) -> WindowInputs:
     """Place a window on its canvas; arguments as of `prepare_window`. Training makes its conditions with it too."""
     num_finished = 0 if finished is None else len(finished)
     frames = canvas.place(source)
-    flow_and_mask = flow_mask(flow, canvas)
+    flow_and_mask = flow_mask(flow, canvas, flow_scale)
     mask = canvas.latent_mask().expand(len(source), -1, -1, -1).clone()
     if finished is not None:
         frames[:num_finished] = canvas.place_finished(finished)
@@ -60,7 +65,7 @@ def prepare_window(
     source: uint8 [F, h, w, 3]; flow: its optical flow, float32 [F, 2, h, w] in pixels; finished: uint8
     [P, H, W, 3], outpainted frames that replace the first P as wholly known (mask 0), or None.
     """
-    inputs = window_inputs(canvas, source, flow, finished, engines.config.canvas_fill)
+    inputs = window_inputs(canvas, source, flow, finished, engines.config.canvas_fill, engines.config.flow_scale)
     frames, mask, flow_and_mask = (x.to(engines.device) for x in (inputs.frames, inputs.mask, inputs.flow_mask))
     unet_step = engines.open("unet_step", profile)
     latents = run_submodule(engines, "vae_encoder", profile, frames=frames)["latents"]

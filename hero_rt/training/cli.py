@@ -1,7 +1,8 @@
 """The hero-train command."""
 
+import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -9,6 +10,10 @@ from rich.console import Console
 
 from hero_rt.cli_errors import run_app
 from hero_rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from hero_rt.models.hero import HeroModel
+    from hero_rt.training.minimise import SmallRecipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +28,11 @@ Checkpoint = Annotated[str, typer.Argument(help="Where the weights start: a fold
 Pairs = Annotated[int, typer.Option(help="Pairs of successive frames kept in memory, to cut crops from.")]
 DecodeNoise = Annotated[float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")]
 BankSize = Annotated[int, typer.Option(help="Pixels a side of a kept frame.")]
+Batch = Annotated[int, typer.Option(help="Crops a step.")]
+Crop = Annotated[int, typer.Option(help="Pixels a side of a crop.")]
+SmallRate = Annotated[float, typer.Option(help="Learning rate; over the last two fifths it falls to a hundredth.")]
+Bf16 = Annotated[bool, typer.Option(help="BF16 autocast: faster on a CPU with AVX512-BF16.")]
+SmallSaveEvery = Annotated[int, typer.Option(help="Steps between states to go on from, in OUT/state.")]
 
 
 @app.command()
@@ -34,13 +44,17 @@ def synthesize(
     frames: Annotated[int, typer.Option(help="Frames a clip.")] = 24,
     seed: Annotated[int, typer.Option()] = 0,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    cutouts: Annotated[
+        list[Path] | None, typer.Option(help="A folder of PNG files with transparency that move across; repeatable.")
+    ] = None,
 ) -> None:
-    """Make clips from photographs: pans, zooms, turns and things that move."""
+    """Make clips from photographs: pans, zooms, turns, parallax, changing light, grain and things that move."""
     from hero_rt.training import synthesize as module
 
     found = module.photographs(photos)
-    console.print(f"{len(found)} photographs")
-    module.synthesize(found, out, count, size, frames, seed, jobs)
+    things = module.cutouts(cutouts or [])
+    console.print(f"{len(found)} photographs, {len(things)} cut-outs")
+    module.synthesize(found, out, count, size, frames, seed, jobs, things)
 
 
 @app.command()
@@ -48,9 +62,15 @@ def autoencoder(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-tiny",
-    steps: Annotated[int, typer.Option(help="Of 16 crops of 64 px each.")] = 10_000,
+    start: Annotated[str | None, typer.Option(help="A checkpoint to go on from, in place of the preset.")] = None,
+    steps: Annotated[int, typer.Option()] = 20_000,
+    batch: Batch = 16,
+    crop: Crop = 64,
+    learning_rate: SmallRate = 1e-3,
+    bf16: Bf16 = False,
     pairs: Pairs = 3000,
     size: BankSize = 160,
+    save_every: SmallSaveEvery = 500,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train a VAE from nothing, into a checkpoint whose other networks are fresh: where no weights are public."""
@@ -59,9 +79,19 @@ def autoencoder(
     from hero_rt.training.frame_bank import FrameBank
     from hero_rt.training.small_parts import train_autoencoder
 
-    model = HeroModel.initial(HeroConfig.from_preset(preset), seed)
-    train_autoencoder(model, FrameBank(videos, pairs, size, seed), steps, 16, seed)
-    model.save_pretrained(out)
+    recipe = _small_recipe(
+        steps=steps,
+        batch=batch,
+        crop=crop,
+        learning_rate=learning_rate,
+        bf16=bf16,
+        save_every=save_every,
+        seed=seed,
+    )
+    fresh = start is None
+    model = HeroModel.initial(HeroConfig.from_preset(preset), seed) if fresh else HeroModel.from_pretrained(str(start))
+    train_autoencoder(model, FrameBank(videos, pairs, size, seed, out / "state" / "frames.npy"), recipe, out / "state")
+    _finish(model, out)
     console.print(f"wrote {out}: VAE, scaling factor {model.config.vae['scaling_factor']:.4f}")
 
 
@@ -70,8 +100,10 @@ def image_encoders(
     checkpoint: Checkpoint,
     videos: Videos,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
-    steps: Annotated[int, typer.Option(help="Of each encoder, 48 pairs of canvas and whole frame each.")] = 250,
+    steps: Annotated[int, typer.Option(help="Of each encoder, BATCH pairs of canvas and whole frame each.")] = 250,
+    batch: Annotated[int, typer.Option(help="Pairs a step.")] = 48,
     size: Annotated[int, typer.Option(help="Pixels a side of a training frame.")] = 128,
+    save_every: SmallSaveEvery = 50,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train both image encoders: to tell a padded canvas from others by what its whole scene looks like."""
@@ -79,9 +111,10 @@ def image_encoders(
     from hero_rt.training.small_parts import train_image_encoders
     from hero_rt.training.videos import VideoWindows
 
+    recipe = _small_recipe(steps=steps, batch=batch, save_every=save_every, seed=seed)
     model = HeroModel.from_pretrained(checkpoint)
-    train_image_encoders(model, VideoWindows(videos, 8, size, seed, steps * 48), steps, 48)
-    model.save_pretrained(out)
+    train_image_encoders(model, VideoWindows(videos, 8, size, seed, steps * batch), recipe, out / "state")
+    _finish(model, out)
     console.print(f"wrote {out}")
 
 
@@ -90,10 +123,15 @@ def decoder(
     checkpoint: Checkpoint,
     videos: Videos,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
-    steps: Annotated[int, typer.Option(help="Of 6 pairs of crops of 64 px each.")] = 4000,
+    steps: Annotated[int, typer.Option(help="Of pairs of crops.")] = 4000,
+    batch: Batch = 12,
+    crop: Crop = 64,
+    learning_rate: SmallRate = 1e-3,
+    bf16: Bf16 = False,
     decode_noise: DecodeNoise = 0.22,
     pairs: Pairs = 3000,
     size: BankSize = 160,
+    save_every: SmallSaveEvery = 500,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train the VAE's decoder a second time, alone, to draw texture; the latents, and what learned on them, stay."""
@@ -103,10 +141,19 @@ def decoder(
     from hero_rt.training.frame_bank import FrameBank
     from hero_rt.training.small_parts import train_decoder
 
+    recipe = _small_recipe(
+        steps=steps,
+        batch=batch,
+        crop=crop,
+        learning_rate=learning_rate,
+        bf16=bf16,
+        save_every=save_every,
+        seed=seed,
+    )
     model = HeroModel.from_pretrained(checkpoint)
-    train_decoder(model, FrameBank(videos, pairs, size, seed), steps, 12, seed)
+    train_decoder(model, FrameBank(videos, pairs, size, seed, out / "state" / "frames.npy"), recipe, out / "state")
     model.config = replace(model.config, decode_noise=decode_noise)
-    model.save_pretrained(out)
+    _finish(model, out)
     console.print(f"wrote {out}")
 
 
@@ -115,12 +162,17 @@ def texture(
     checkpoint: Checkpoint,
     videos: Videos,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
-    steps: Annotated[int, typer.Option(help="Of 3 pairs of crops of 64 px, encoded, and as many sampled.")] = 3000,
+    steps: Annotated[int, typer.Option(help="Of pairs of crops, half encoded, half sampled.")] = 3000,
+    batch: Batch = 12,
+    crop: Crop = 64,
+    learning_rate: SmallRate = 1e-3,
+    bf16: Bf16 = False,
     decode_noise: DecodeNoise = 0.22,
     windows: Annotated[int, typer.Option(help="Windows that are outpainted first, to cut sampled crops from.")] = 200,
     window_size: Annotated[int, typer.Option(help="Pixels a side of these.")] = 128,
     pairs: Pairs = 3000,
     size: BankSize = 160,
+    save_every: SmallSaveEvery = 500,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train the VAE's decoder a third time, alone, on what the checkpoint's own sampler makes: that is smoother."""
@@ -131,11 +183,22 @@ def texture(
     from hero_rt.training.sampled_bank import SampledBank
     from hero_rt.training.small_parts import train_texture
 
+    recipe = _small_recipe(
+        steps=steps,
+        batch=batch,
+        crop=crop,
+        learning_rate=learning_rate,
+        bf16=bf16,
+        save_every=save_every,
+        seed=seed,
+    )
     model = HeroModel.from_pretrained(checkpoint)
     sampled = SampledBank(model, videos, windows, window_size, seed)
-    train_texture(model, FrameBank(videos, pairs, size, seed), sampled, steps, 12, seed)
+    train_texture(
+        model, FrameBank(videos, pairs, size, seed, out / "state" / "frames.npy"), sampled, recipe, out / "state"
+    )
     model.config = replace(model.config, decode_noise=decode_noise)
-    model.save_pretrained(out)
+    _finish(model, out)
     console.print(f"wrote {out}")
 
 
@@ -156,18 +219,26 @@ def outpainter(
     out: Annotated[Path, typer.Option(help="Folder of the run: log.jsonl, state/ and model/.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps in all.")],
     size: Annotated[int, typer.Option(help="Pixels a side of a training window.")] = 256,
-    windows_per_step: Annotated[int, typer.Option(help="Windows a step, on each device.")] = 1,
+    windows_per_step: Annotated[
+        int, typer.Option(help="Windows a step, on each device: the paper's accumulation; it has 16 devices.")
+    ] = 16,
     timesteps_per_window: Annotated[int, typer.Option(help="Timesteps that share one RefNet and flow pass.")] = 1,
-    learning_rate: Annotated[float, typer.Option()] = 1e-4,
+    learning_rate: Annotated[float, typer.Option(help="The paper's, which is constant.")] = 1e-4,
     weight_decay: Annotated[float, typer.Option()] = 1e-2,
-    warmup_steps: Annotated[int, typer.Option()] = 100,
-    decay_steps: Annotated[int, typer.Option(help="Steps at the end, over which the rate falls to zero.")] = 0,
-    ema_decay: Annotated[float, typer.Option(help="Of the moving average that becomes the checkpoint.")] = 0.9999,
+    warmup_steps: Annotated[int, typer.Option(help="An addition to the paper.")] = 0,
+    decay_steps: Annotated[
+        int, typer.Option(help="Steps at the end, over which the rate falls to zero: an addition.")
+    ] = 0,
+    ema_decay: Annotated[
+        float, typer.Option(help="Of the moving average that becomes the checkpoint: an addition.")
+    ] = 0.9999,
     semantic_dropout: Annotated[float, typer.Option(help="Share of windows without CLIP references.")] = 0.1,
     noise_offset: Annotated[
-        float, typer.Option(help="Smooth noise on top, against colours that drift: its standard deviation.")
+        float, typer.Option(help="Smooth noise on top, against colours that drift: its deviation; an addition.")
     ] = 0.0,
-    known_weight: Annotated[float, typer.Option(help="Weight of the loss where the frame is known.")] = 1.0,
+    known_weight: Annotated[
+        float, typer.Option(help="Weight of the loss where the frame is known: an addition.")
+    ] = 1.0,
     hold_at_zero: Annotated[
         list[str] | None, typer.Option(help="Ablation: parameters by shell pattern, kept zero; repeatable.")
     ] = None,
@@ -190,9 +261,7 @@ def outpainter(
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"{option} is {first['input']!r}: {first['msg']}") from error
+        raise _usage_error(error) from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = HeroModel.from_pretrained(checkpoint, device=device)
     if ofe_timestep is not None:
@@ -214,6 +283,27 @@ def pack(
     HeroModel.from_pretrained(checkpoint, torch.float16).save_pretrained(out)
     size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     console.print(f"wrote {out}: {size / 1e6:.1f} MB")
+
+
+def _small_recipe(**values: Any) -> "SmallRecipe":
+    from hero_rt.training.minimise import SmallRecipe
+
+    try:
+        return SmallRecipe.model_validate(values)
+    except ValidationError as error:
+        raise _usage_error(error) from error
+
+
+def _usage_error(error: ValidationError) -> UsageError:
+    first = error.errors()[0]
+    option = "--" + str(first["loc"][0]).replace("_", "-")
+    return UsageError(f"{option} is {first['input']!r}: {first['msg']}")
+
+
+def _finish(model: "HeroModel", out: Path) -> None:
+    """Write the checkpoint, then remove the states that led to it."""
+    model.save_pretrained(out)
+    shutil.rmtree(out / "state", ignore_errors=True)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, config: HeroConfig, folders: list[Path], size: int, seed: int, length: int):
-        self.fill = config.canvas_fill
+        self.fill, self.flow_scale = config.canvas_fill, config.flow_scale
         self.windows = VideoWindows(folders, config.num_frames, size, seed, length)
 
     def __len__(self) -> int:
@@ -31,18 +31,18 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         window, skipped = self.windows[index]
         rng = np.random.default_rng((self.windows.seed, index, 1))
         task = random_task(window.shape[2], window.shape[1], rng)
-        return training_example(window, task, self.fill) | {"skipped": torch.tensor(skipped)}
+        return training_example(window, task, self.fill, self.flow_scale) | {"skipped": torch.tensor(skipped)}
 
 
-def training_example(window: np.ndarray, task: Task, fill: CanvasFill) -> dict[str, Tensor]:
-    """window: uint8 [F, H, W, 3], whole frames, of which `task` hides a part; fill: the model's `canvas_fill`.
+def training_example(window: np.ndarray, task: Task, fill: CanvasFill, flow_scale: float | None) -> dict[str, Tensor]:
+    """window: uint8 [F, H, W, 3], whole frames, of which `task` hides a part; fill, flow_scale: the model's.
 
     Returns target: [F, 3, H, W] in [-1, 1], the whole frames; frames, mask, flow_mask: as `WindowInputs`;
     pixel_values [F, 3, 224, 224].
     """
     source = np.ascontiguousarray(task.canvas.source_of(window))
     finished = window[: task.known_frames] if task.known_frames else None
-    inputs = window_inputs(task.canvas, source, optical_flow(source), finished, fill)
+    inputs = window_inputs(task.canvas, source, optical_flow(source), finished, fill, flow_scale)
     return {
         "target": torch.from_numpy(window).permute(0, 3, 1, 2).float() / 127.5 - 1,
         "frames": inputs.frames,

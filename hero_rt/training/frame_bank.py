@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hero_rt.errors import UsageError
 from hero_rt.training.videos import VideoWindows
 
 
@@ -16,9 +17,20 @@ class FrameBank:
     What it holds depends on the seed alone, a batch of crops on the seed and the step.
     """
 
-    def __init__(self, folders: list[Path], count: int, size: int, seed: int):
-        windows = VideoWindows(folders, 2, size, seed, count)
-        self.pairs = np.stack([windows[index][0] for index in tqdm(range(count), desc="frames")])
+    def __init__(self, folders: list[Path], count: int, size: int, seed: int, kept: Path | None = None):
+        """kept: An .npy file that the frames are written to, and read from by a run that is resumed."""
+        if kept is not None and kept.exists():
+            self.pairs = np.load(kept)
+        else:
+            windows = VideoWindows(folders, 2, size, seed, count)
+            self.pairs = np.stack([windows[index][0] for index in tqdm(range(count), desc="frames")])
+            if kept is not None:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                part = kept.with_suffix(".part.npy")
+                np.save(part, self.pairs)
+                part.rename(kept)
+        if self.pairs.shape != (count, 2, size, size, 3):
+            raise UsageError(f"{kept} holds {self.pairs.shape[0]} pairs of {self.pairs.shape[2]} px; remove it")
         self.seed = seed
 
     def crops(self, step: int, count: int, size: int, frames: int = 1) -> Tensor:

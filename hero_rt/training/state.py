@@ -2,10 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -24,15 +25,7 @@ def save_state(
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer/{key}/{name}"] = value
-    final = folder / f"step-{step:07d}"
-    part = final.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part / "state.safetensors")
-    (part / "state.json").write_text(json.dumps({"step": step, "recipe": recipe.model_dump(mode="json")}, indent=2))
-    part.rename(final)
-    for old in sorted(folder.glob("step-*"))[:-1]:
-        shutil.rmtree(old)
+    write_state(folder, step, tensors, recipe)
 
 
 def load_state(
@@ -42,12 +35,11 @@ def load_state(
 
     Raises UsageError where the recipe changed in a way that would make another run of it.
     """
-    states = [path for path in sorted(folder.glob("step-*")) if path.suffix != ".part"]
-    if not states:
+    newest = newest_state(folder)
+    if newest is None:
         return 0
-    saved = json.loads((states[-1] / "state.json").read_text())
-    _check_recipe(states[-1], saved["recipe"], recipe)
-    tensors = load_file(states[-1] / "state.safetensors")
+    step = read_about(newest, recipe, CHANGEABLE)
+    tensors = load_file(newest / "state.safetensors")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model/{name}"])
@@ -58,16 +50,39 @@ def load_state(
                 for key in keys
                 if f"optimizer/{key}/{name}" in tensors
             }
-    return saved["step"]
+    return step
 
 
-def _check_recipe(path: Path, saved: dict, recipe: Recipe) -> None:
+def write_state(folder: Path, step: int, tensors: dict[str, Tensor], recipe: BaseModel) -> None:
+    """Write folder/step-<step> with the tensors, the step and the recipe, then remove the older ones."""
+    final = folder / f"step-{step:07d}"
+    part = final.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part / "state.safetensors")
+    (part / "state.json").write_text(json.dumps({"step": step, "recipe": recipe.model_dump(mode="json")}, indent=2))
+    part.rename(final)
+    for old in folder.glob("step-*"):
+        if old != final:
+            shutil.rmtree(old)
+
+
+def newest_state(folder: Path) -> Path | None:
+    """The last whole state under `folder`, or None."""
+    states = [path for path in sorted(folder.glob("step-*")) if path.suffix != ".part"]
+    return states[-1] if states else None
+
+
+def read_about(path: Path, recipe: BaseModel, changeable: Collection[str]) -> int:
+    """The step of a state. Raises UsageError where its recipe differs from `recipe` in more than `changeable`."""
+    saved = json.loads((path / "state.json").read_text())
     try:
-        before = Recipe.model_validate(saved).model_dump(mode="json")
+        before = type(recipe).model_validate(saved["recipe"]).model_dump(mode="json")
     except ValidationError as error:
         raise UsageError(f"{path}/state.json is of another version of hero-train; start in an empty folder") from error
     now = recipe.model_dump(mode="json")
     changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]
-    changed = [line for line in changed if line.split()[0] not in CHANGEABLE]
+    changed = [line for line in changed if line.split()[0] not in changeable]
     if changed:
         raise UsageError(f"{path} was trained otherwise ({'; '.join(changed)}); resume as it was, or use another --out")
+    return saved["step"]

@@ -1,10 +1,11 @@
-"""Clips made from photographs: a camera that pans, zooms and turns, and things that move before it.
+"""Clips made from photographs: a camera that pans, zooms, turns and shakes, layers with parallax, things that move.
 
-Each clip has one camera path over one photograph, and in a third of them one or two cut-outs of another photograph move
-across it. What leaves the frame comes back elsewhere, so a model can learn to continue a frame from its neighbours.
+Each clip has one camera path over one photograph. In some of them a nearer layer of another photograph moves faster,
+cut-outs move across, the light changes, or film grain lies on top. What leaves the frame comes back elsewhere, so a
+model can learn to continue a frame from its neighbours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,11 @@ from hero_rt.errors import UsageError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 MIN_SIDE = 300  # px, of a photograph worth a camera path
-OBJECT_SHARE = 0.35  # of the clips
+OBJECT_SHARE = 0.4  # of the clips
+PARALLAX_SHARE = 0.25
+LIGHT_SHARE = 0.25
+GRAIN_SHARE = 0.25
+CUTOUT_SUFFIX = ".png"
 
 
 def photographs(folders: list[Path]) -> list[Path]:
@@ -30,26 +35,58 @@ def photographs(folders: list[Path]) -> list[Path]:
     return photos
 
 
-def synthesize(photos: list[Path], out: Path, count: int, size: int, frames: int, seed: int, jobs: int = 1) -> None:
-    """Write `count` clips of `size` x `size` px and `frames` frames as out/00000.mp4, ... Finished ones are kept."""
+def cutouts(folders: list[Path]) -> list[Path]:
+    """PNG files with transparency under `folders`, sorted: things to move across a scene."""
+    found = [path for folder in folders for path in sorted(folder.rglob(f"*{CUTOUT_SUFFIX}"))]
+    return [path for path in found if _has_alpha(path)]
+
+
+def synthesize(
+    photos: list[Path],
+    out: Path,
+    count: int,
+    size: int,
+    frames: int,
+    seed: int,
+    jobs: int = 1,
+    things: Sequence[Path] = (),
+) -> None:
+    """Write `count` clips of `size` x `size` px and `frames` frames as out/00000.mp4, ... Finished ones are kept.
+
+    things: Pictures with transparency that move across some clips; without them pieces of photographs do.
+    """
     out.mkdir(parents=True, exist_ok=True)
     missing = [i for i in range(count) if not (out / f"{i:05d}.mp4").exists()]
-    arguments = [(photos, out / f"{i:05d}.mp4", size, frames, (seed, i)) for i in missing]
+    arguments = [(photos, out / f"{i:05d}.mp4", size, frames, (seed, i), list(things)) for i in missing]
     with ProcessPoolExecutor(jobs) as pool:
         for _ in pool.map(_write_one, arguments, chunksize=8):
             pass
 
 
-def render(photos: list[Path], size: int, frames: int, seed: tuple[int, int]) -> np.ndarray:
+def render(
+    photos: list[Path], size: int, frames: int, seed: tuple[int, int], things: Sequence[Path] = ()
+) -> np.ndarray:
     """One clip, uint8 [F, size, size, 3], the same for the same seed."""
     rng = np.random.default_rng(seed)
     photo = _load(photos[rng.integers(len(photos))], size, rng)
-    clip = np.stack([_view(photo, matrix, size) for matrix in _camera_path(photo, size, frames, rng)])
+    matrices = np.stack(list(_camera_path(photo, size, frames, rng)))
+    clip = np.stack([_view(photo, matrix, size) for matrix in matrices])
+    if rng.random() < PARALLAX_SHARE:
+        centres = matrices @ np.array([size / 2, size / 2, 1])
+        _near_layer(clip, _load(photos[rng.integers(len(photos))], size, rng), centres - centres[0], rng)
     if rng.random() < OBJECT_SHARE:
         for _ in range(rng.integers(1, 3)):
-            _move_across(clip, _load(photos[rng.integers(len(photos))], size, rng), rng)
+            if things and rng.random() < 0.7:
+                _carry_across(clip, _load_cutout(things[int(rng.integers(len(things)))], size, rng), rng)
+            else:
+                _move_across(clip, _load(photos[rng.integers(len(photos))], size, rng), rng)
     gain, shift = rng.uniform(0.8, 1.2), rng.uniform(-15, 15)
-    return np.clip(clip * gain + shift, 0, 255).astype(np.uint8)
+    finished = clip * gain + shift
+    if rng.random() < LIGHT_SHARE:
+        finished = finished * _light(frames, size, rng)
+    if rng.random() < GRAIN_SHARE:
+        finished = finished + _grain(finished, rng)
+    return np.clip(finished, 0, 255).astype(np.uint8)
 
 
 def _is_photograph(path: Path) -> bool:
@@ -74,23 +111,44 @@ def _load(path: Path, size: int, rng: np.random.Generator) -> np.ndarray:
 def _camera_path(photo: np.ndarray, size: int, frames: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """[2, 3] a frame: view pixels to photograph pixels."""
     height, width = photo.shape[:2]
-    kind = rng.choice(["pan", "zoom", "turn", "still"], p=[0.55, 0.2, 0.1, 0.15])
+    kind = rng.choice(["pan", "zoom", "turn", "still"], p=[0.5, 0.2, 0.1, 0.2])
     speed = {"pan": rng.uniform(0.5, 7), "zoom": rng.uniform(0, 1.5), "turn": rng.uniform(0, 2), "still": 0.0}[kind]
     # pans are mostly level, as hands and tripods make them
     angle = rng.choice([0.0, np.pi]) + rng.normal(0, 0.15) if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
     velocity = speed * np.array([np.cos(angle), np.sin(angle)])
     zoom = rng.uniform(-0.025, 0.025) if kind == "zoom" else 0.0
     turn = rng.uniform(-0.02, 0.02) if kind == "turn" else 0.0
-    shake = rng.uniform(0, 0.6) if rng.random() < 0.4 else 0.0
+    shake = rng.uniform(0, 0.6) if rng.random() < 0.3 else 0.0
+    hand = _hand_held(frames, rng) * (rng.uniform(1, 8) if rng.random() < 0.3 else 0.0)
+    travel = _travel(frames, rng)
     first_angle = rng.normal(0, 0.05)
     centre = np.array([width, height]) * rng.uniform(0.3, 0.7, 2) - velocity * frames / 2
     for t in range(frames):
         scale, theta = np.exp(zoom * (t - frames / 2)), first_angle + turn * t
         half_extent = np.array([width, height]) / 2 - size / 2
-        where = _reflect(centre + velocity * t, np.array([width, height]) / 2, np.maximum(half_extent, 1))
-        where = where + rng.normal(0, 1, 2) * shake
+        where = _reflect(centre + velocity * travel[t], np.array([width, height]) / 2, np.maximum(half_extent, 1))
+        where = where + rng.normal(0, 1, 2) * shake + hand[t]
         rotation = scale * np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]])
         yield np.hstack([rotation, (where - rotation @ np.full(2, size / 2))[:, None]])
+
+
+def _travel(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Frames of motion done at each frame, [F]: steady, or slower and faster in turn, as a hand moves a camera."""
+    steps = np.arange(frames, dtype=float)
+    if rng.random() < 0.5:
+        return steps
+    swing, period = rng.uniform(0.3, 1.0), rng.uniform(1, 3) * frames / 2
+    speed = 1 + swing * np.sin(2 * np.pi * steps / period + rng.uniform(0, 2 * np.pi))
+    return np.cumsum(speed) - speed[0]
+
+
+def _hand_held(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A slow wander of a deviation of about 1, [F, 2]."""
+    t = np.arange(frames)[:, None] / 24
+    waves = [
+        np.sin(2 * np.pi * (rng.uniform(0.3, 2.5, 2) * t) + rng.uniform(0, 2 * np.pi, 2)) / (1 + i) for i in range(3)
+    ]
+    return np.sum(waves, axis=0)
 
 
 def _reflect(position: np.ndarray, middle: np.ndarray, half_extent: np.ndarray) -> np.ndarray:
@@ -123,9 +181,93 @@ def _move_across(clip: np.ndarray, photo: np.ndarray, rng: np.random.Generator) 
         clip[t] = (clip[t] * (1 - weight) + _view(photo, shift, size) * weight).astype(np.uint8)
 
 
-def _write_one(arguments: tuple[list[Path], Path, int, int, tuple[int, int]]) -> None:
-    photos, path, size, frames, seed = arguments
-    clip = render(photos, size, frames, seed)
+def _near_layer(clip: np.ndarray, photo: np.ndarray, moved: np.ndarray, rng: np.random.Generator) -> None:
+    """Lay ground or a wall of another photograph over one side of `clip`; it moves 1.3 to 2.5 times as far, in place.
+
+    moved: [F, 2], how far the camera went since the first frame.
+    """
+    frames, size = clip.shape[:2]
+    nearer, turns = rng.uniform(1.3, 2.5), int(rng.choice([0, 0, 1, 3]))  # ground twice as often as a wall
+    reach = int(np.abs(moved).max() * nearer) + 1
+    along = np.arange(size + 2 * reach)
+    waves = sum(
+        rng.uniform(0.01, 0.06) * size * np.sin(2 * np.pi * along / (size * rng.uniform(0.15, 1.0)) + rng.uniform(0, 6))
+        for _ in range(3)
+    )
+    edge = size * rng.uniform(0.55, 0.85) + waves
+    for t in range(frames):
+        shift = moved[t] * nearer
+        sideways, towards = (shift[0], shift[1]) if turns % 2 == 0 else (shift[1], shift[0])
+        line = np.interp(np.arange(size) + reach + sideways, along, edge) - towards * (1 if turns != 3 else -1)
+        weight = np.clip(np.arange(size)[:, None] - line[None], 0, 1)
+        if turns:
+            weight = weight.T if turns == 1 else weight.T[:, ::-1]
+        matrix = np.hstack([np.eye(2), (np.array(photo.shape[1::-1]) / 2 - size / 2 + shift)[:, None]])
+        near = _view(photo, matrix, size)
+        clip[t] = (clip[t] * (1 - weight[..., None]) + near * weight[..., None]).astype(np.uint8)
+
+
+def _load_cutout(path: Path, size: int, rng: np.random.Generator) -> np.ndarray:
+    """RGBA of 15 to 60% of `size` a side."""
+    with Image.open(path) as image:
+        side = size * rng.uniform(0.15, 0.6)
+        scale = side / max(image.size)
+        wanted = (max(4, round(image.width * scale)), max(4, round(image.height * scale)))
+        pixels = np.asarray(image.convert("RGBA").resize(wanted, Image.Resampling.LANCZOS))
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+
+def _carry_across(clip: np.ndarray, thing: np.ndarray, rng: np.random.Generator) -> None:
+    """Move a picture with transparency along a line across `clip`; it sways a little and may come nearer, in place."""
+    frames, size = clip.shape[:2]
+    height, width = thing.shape[:2]
+    premultiplied = thing.astype(np.float32) * (thing[..., 3:] / np.float32(255))
+    premultiplied[..., 3] = thing[..., 3]
+    start, velocity = rng.uniform(0, size, 2), rng.normal(0, 1, 2) * [2.5, 0.8]
+    growth, sway, pace = rng.uniform(-0.008, 0.012), rng.uniform(0, 0.08), rng.uniform(0.1, 0.5)
+    for t in range(frames):
+        scale, angle = np.exp(growth * t), sway * np.sin(pace * t)
+        rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        where = start + velocity * t + [0, 20 * sway * np.sin(2 * pace * t)]
+        matrix = np.hstack([rotation, (where - rotation @ [width / 2, height / 2])[:, None]])
+        drawn = cv2.warpAffine(premultiplied, matrix, (size, size), flags=cv2.INTER_LINEAR)
+        clip[t] = np.clip(clip[t] * (1 - drawn[..., 3:] / 255) + drawn[..., :3], 0, 255).astype(np.uint8)
+
+
+def _light(frames: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Factors [F, size or 1, size or 1, 3]: the light or its colour changes, or a soft shadow passes."""
+    t = np.linspace(0, 1, frames)
+    change = np.sin(2 * np.pi * (rng.uniform(0.2, 1.0) * t + rng.random()))[:, None, None, None]
+    if rng.random() < 0.5:
+        return 1 + change * rng.uniform(0.03, 0.2) * rng.uniform(0.6, 1.0, 3)
+    angle, width = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.5) * size
+    y, x = np.mgrid[:size, :size]
+    across = np.cos(angle) * x + np.sin(angle) * y
+    middle = rng.uniform(0, size) + rng.uniform(-3, 3) * np.arange(frames)
+    shadow = np.exp(-(((across[None] - middle[:, None, None]) / width) ** 2))
+    return (1 - rng.uniform(0.1, 0.45) * shadow)[..., None]
+
+
+def _grain(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Film grain: new in each frame, a little soft, strongest in the mid tones, mostly grey."""
+    frames, height, width = clip.shape[:3]
+    noise = rng.normal(0, 1, (frames, height, width, 1)) + 0.3 * rng.normal(0, 1, clip.shape)
+    noise = np.stack([cv2.GaussianBlur(frame, (3, 3), rng.uniform(0.4, 0.8)) for frame in noise])
+    tone = np.clip(clip.mean(-1, keepdims=True) / 255, 0, 1)
+    return rng.uniform(1, 5) * noise * (0.4 + 2.4 * tone * (1 - tone))
+
+
+def _has_alpha(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.mode in ("RGBA", "LA") and min(image.size) >= 40
+    except UnidentifiedImageError:
+        return False
+
+
+def _write_one(arguments: tuple[list[Path], Path, int, int, tuple[int, int], list[Path]]) -> None:
+    photos, path, size, frames, seed, things = arguments
+    clip = render(photos, size, frames, seed, things)
     part = path.with_suffix(".part")
     with av.open(str(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": "10", "preset": "veryfast"})

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ def train(model: HeroModel, recipe: Recipe, out: Path) -> None:
     Writes out/log.jsonl (a line a step), out/state (to resume from) and out/model (the moving average, as a
     checkpoint). On a CPU a run that was killed and resumed ends with the same bits as one that was not.
     """
+    model.config = replace(model.config, sample_size=recipe.size)
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=model.device.type == "cpu")
     objective = HeroObjective(model, make_scheduler(model.config.scheduler), recipe.known_weight)
     objective.hold_at_zero(recipe.hold_at_zero)

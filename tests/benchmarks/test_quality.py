@@ -40,6 +40,16 @@ def test_perfect_frames():
     assert quality.ssim == pytest.approx(1, abs=1e-5)
     assert quality.gradient_energy == 1
     assert quality.adjacent_ssim == quality.adjacent_ssim_truth < 1
+    assert quality.flicker == 1
+
+
+def test_flicker_is_the_change_between_frames_over_the_truths_in_the_hidden_region():
+    texture = np.random.default_rng(0).integers(0, 100, (1, 64, 80, 3))
+    ramp = texture + np.arange(100, 108, 2)[:, None, None, None]  # 2 levels a frame
+    frames = (ramp + 5 * (np.arange(4) % 2)[:, None, None, None]).astype(np.uint8)  # changes of 7, -3, 7
+    frames = frames.copy()
+    frames[1::2, :, 16:64] = 0  # known
+    assert measure(frames, ramp.astype(np.uint8), CANVAS).flicker == pytest.approx((7 + 3 + 7) / 3 / 2)
 
 
 def test_ssim_is_wangs_formula_with_a_gaussian_window():

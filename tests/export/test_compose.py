@@ -131,12 +131,13 @@ def test_ip_adapter_lands_where_diffusers_puts_it(public, tmp_path):
 
 
 def test_everything_else_is_the_public_tensor_of_the_same_name(public, tmp_path):
-    model = composed(public, tmp_path)
+    model = composed(public, tmp_path / "default")
     sd15 = load_file(public["sd15"] / "unet" / "diffusion_pytorch_model.safetensors")
     motion = load_file(public["motion"] / "diffusion_pytorch_model.safetensors")
     checked = 0
-    for part in ("unet", "refnet", "flow_encoder"):
-        for name, tensor in model[part].state_dict().items():
+    copies = composed(public, tmp_path / "copied", flow_encoder="unet")
+    for part, source in {"unet": model, "refnet": model, "flow_encoder": copies}.items():
+        for name, tensor in source[part].state_dict().items():
             theirs = (sd15 | motion).get(name)
             if theirs is not None and name != "conv_in.weight":
                 assert torch.equal(tensor, theirs), (part, name)
@@ -255,7 +256,7 @@ def test_every_tensor_is_accounted_for(public, tmp_path):
     assert report.made.keys() == written
     assert {origin for origin, _ in report.made.values()} == {"copied", "zero", "random"}
     random = {name for name, (origin, _) in report.made.items() if origin == "random"}
-    assert all(name.startswith("flow_encoder/controlnet_cond_embedding.") for name in random)
+    assert all(name.startswith("flow_encoder/") for name in random)
     reasons = set(report.unused.values())
     assert reasons == {
         "a softmax over the one CLIP token is 1",
@@ -266,12 +267,15 @@ def test_every_tensor_is_accounted_for(public, tmp_path):
     assert sum(name.endswith("attn2.to_k.weight") for name in report.unused) == 16
 
 
-def test_random_flow_encoder_still_starts_without_a_residual(public, tmp_path):
-    ours = composed(public, tmp_path / "a", flow_encoder="random")["flow_encoder"].state_dict()
-    copied = composed(public, tmp_path / "b")["flow_encoder"].state_dict()
-    name = "down_blocks.1.resnets.0.conv1.weight"
-    assert not torch.equal(ours[name], copied[name])
+def test_the_flow_encoder_starts_at_random_and_without_a_residual(public, tmp_path):
+    composition = composed(public, tmp_path / "a")
+    ours, unet = composition["flow_encoder"].state_dict(), composition["unet"].state_dict()
+    shared = [name for name in ours if name in unet and name.endswith("weight") and ours[name].ndim > 1]
+    assert len(shared) > 100
+    assert not any(torch.equal(ours[name], unet[name]) for name in shared)
     assert not ours["controlnet_mid_block.weight"].any()
+    copied = composed(public, tmp_path / "b", flow_encoder="unet")
+    assert all(torch.equal(copied["flow_encoder"].state_dict()[n], copied["unet"].state_dict()[n]) for n in shared)
 
 
 def changed_copy(source: Path, target: Path, change) -> Path:

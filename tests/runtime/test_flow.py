@@ -59,6 +59,16 @@ def test_flow_is_divided_by_the_canvas_and_zero_where_unknown():
     assert torch.equal(encoded[:, 2], canvas.pixel_mask().expand(2, -1, -1))
 
 
+def test_flow_scale_is_the_pixels_that_become_one_on_any_canvas():
+    flow = np.random.default_rng(0).normal(size=(2, 2, 12, 20)).astype(np.float32)
+    for padding in ((3, 5, 1, 7), (0, 44, 4, 0)):
+        canvas = Canvas.from_padding(20, 12, padding)
+        encoded = flow_mask(flow, canvas, flow_scale=4.0)
+        top, left = padding[0], padding[3]
+        np.testing.assert_allclose(encoded[:, :2, top : top + 12, left : left + 20], flow / 4, rtol=1e-6)
+        assert torch.equal(encoded[:, 2], flow_mask(flow, canvas)[:, 2])
+
+
 @pytest.fixture
 def torchvision(monkeypatch):
     """A stand-in whose `raft_large` is set by the test: the real one is neither a dependency nor without weights."""

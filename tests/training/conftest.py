@@ -15,7 +15,7 @@ FRAMES, SIZE = 4, 32
 @pytest.fixture(scope="session")
 def small() -> HeroModel:
     """hero-tiny with windows of 4 frames and random weights: no layer is zero."""
-    return HeroModel.random(replace(TINY, num_frames=FRAMES))
+    return HeroModel.random(replace(TINY, num_frames=FRAMES, flow_scale=3.0, sample_size=40))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from hero_rt.training.decoder import (
     noisy,
 )
 from hero_rt.training.frame_bank import FrameBank
+from hero_rt.training.minimise import SmallRecipe
 from hero_rt.training.small_parts import train_decoder
 from hero_rt.training.videos import VideoWindows
 from tests.clips import CARPHONE, read, write_clip
@@ -85,7 +86,7 @@ def test_training_a_decoder_restores_it_and_leaves_the_latents_alone(tmp_path):
         return latents, float(loss), float((decoded - frames).abs().mean())
 
     latents, loss_before, error_before = seen()
-    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), steps=100, batch=4, seed=0)
+    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), SmallRecipe(steps=100, batch=4))
     after_latents, loss_after, error_after = seen()
     assert torch.equal(after_latents, latents)
     assert loss_after < 0.8 * loss_before

@@ -7,7 +7,7 @@ from PIL import Image
 from hero_rt.errors import UsageError
 from hero_rt.stages.flow import optical_flow
 from hero_rt.training.cli import main
-from hero_rt.training.synthesize import photographs, render
+from hero_rt.training.synthesize import _near_layer, cutouts, photographs, render
 from tests.clips import BIG_BUCK_BUNNY, read
 from tests.test_commands import run
 
@@ -35,6 +35,51 @@ def test_clips_repeat_by_seed_and_move(photos):
     speeds = [np.abs(np.median(optical_flow(clip), axis=(0, 2, 3))).max() for clip in clips]
     assert sum(speed > 1 for speed in speeds) >= 8
     assert sum(speed < 0.5 for speed in speeds) >= 2
+
+
+def test_cut_outs_keep_their_transparency(photos, tmp_path):
+    """A green square with a clear border: the clips with one hold its green, and none of the border's magenta."""
+    pixels = np.zeros((80, 80, 4), np.uint8)
+    pixels[...] = (255, 0, 255, 0)
+    pixels[20:60, 20:60] = (0, 255, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "square.png")
+    Image.new("RGB", (80, 80)).save(tmp_path / "opaque.png")
+    things = cutouts([tmp_path])
+    assert [path.name for path in things] == ["square.png"]
+    Image.new("RGB", (400, 400), (128, 128, 128)).save(tmp_path / "grey.jpg")
+    clips = [render([tmp_path / "grey.jpg"], 64, 4, (0, i), things).astype(int) for i in range(30)]
+    green = [(clip[..., 1] - clip[..., [0, 2]].max(-1)).max() for clip in clips]
+    magenta = [(clip[..., [0, 2]].min(-1) - clip[..., 1]).max() for clip in clips]
+    assert sum(value > 120 for value in green) >= 4
+    assert max(magenta) < 40
+
+
+def test_light_changes_slowly_and_grain_quickly(tmp_path):
+    """On a grey wall: some clips change their mean over time, and others change from frame to frame alone."""
+    Image.new("RGB", (400, 400), (128, 128, 128)).save(tmp_path / "grey.png")
+    clips = [render([tmp_path / "grey.png"], 64, 12, (1, i)).astype(float) for i in range(60)]
+    drift = [np.ptp(clip.mean((1, 2, 3))) for clip in clips]
+    busy = [np.abs(np.diff(clip, axis=0)).mean() for clip in clips]
+    assert 4 <= sum(value > 3 for value in drift) <= 25
+    assert 8 <= sum(value > 0.7 for value in busy) <= 30
+    assert sum(value < 0.05 for value in busy) >= 20
+
+
+def test_a_near_layer_moves_farther_than_what_lies_behind(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        Image.fromarray(rng.integers(0, 256, (60, 60, 3), np.uint8)).resize((900, 900)).save(tmp_path / f"{name}.png")
+    photo = np.asarray(Image.open(tmp_path / "a.png"))
+    moved = np.stack([3.0 * np.arange(4), np.zeros(4)], 1)
+    faster = 0
+    for seed in range(8):
+        clip = np.zeros((4, 96, 96, 3), np.uint8)
+        _near_layer(clip, photo, moved, np.random.default_rng(seed))
+        covered = clip.any(-1).all(0)
+        assert 0.05 < covered.mean() < 0.6
+        flow = optical_flow(clip)[0, :, covered]
+        faster += 3 < abs(np.median(flow[:, 0])) < 9
+    assert faster >= 6
 
 
 def test_command_goes_on_where_it_was_stopped(photos, tmp_path):

@@ -23,5 +23,7 @@ def test_tasks_hide_what_they_say(extent):
     assert {task.known_frames for task in tasks} == {0, 2, 3, 4}
     known = np.mean([task.known_frames > 0 for task in tasks])
     assert 0.2 < known < 0.4
+    widest = max((task.canvas.left + task.canvas.right) / width for task in tasks)
+    assert widest > 0.75  # the paper evaluates at 0.666
     assert any(task.canvas.left == 0 < task.canvas.right for task in tasks)
     assert any(task.canvas.left == task.canvas.right > 0 for task in tasks)

@@ -7,6 +7,7 @@ import torch
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
 from hero_rt.training.frame_bank import FrameBank
+from hero_rt.training.minimise import SmallRecipe
 from hero_rt.training.sampled_bank import HIDDEN, SampledBank
 from hero_rt.training.small_parts import train_texture
 from hero_rt.training.texture import ENERGY_GAIN, SPREAD_GAIN, texture_loss
@@ -107,7 +108,7 @@ def test_training_draws_more_texture_from_samples_and_leaves_the_latents_alone(b
     with torch.no_grad():
         vae.decoder.conv_out.weight.mul_(0.5)  # half the contrast
     encoded, before = seen()
-    train_texture(model, FrameBank([clips], 8, 96, seed=0), bank, steps=60, batch=8, seed=0)
+    train_texture(model, FrameBank([clips], 8, 96, seed=0), bank, SmallRecipe(steps=60, batch=8))
     after_encoded, after = seen()
     assert torch.equal(after_encoded, encoded)
     assert after > 1.5 * before

@@ -26,12 +26,20 @@ from tests.training.conftest import FRAMES, SIZE
 
 
 def recipe(videos: Path, **changed) -> Recipe:
-    settings = {"videos": [videos], "steps": 4, "size": SIZE, "warmup_steps": 0, "save_every": 2, "ema_decay": 0.5}
+    settings = {"videos": [videos], "steps": 4, "size": SIZE, "windows_per_step": 1, "save_every": 2}
+    settings["ema_decay"] = 0.5
     return Recipe.model_validate(settings | changed)
 
 
 def arguments(checkpoint: Path, videos: Path, out: Path, steps: int) -> list[str]:
-    options = {"--videos": videos, "--out": out, "--steps": steps, "--size": SIZE, "--save-every": 1}
+    options = {
+        "--videos": videos,
+        "--out": out,
+        "--steps": steps,
+        "--size": SIZE,
+        "--save-every": 1,
+        "--windows-per-step": 1,
+    }
     flat = [str(part) for option in options.items() for part in option]
     return ["outpainter", str(checkpoint), *flat, "--timesteps-per-window", "2", "--device", "cpu"]
 
@@ -84,6 +92,7 @@ def test_the_checkpoint_is_the_moving_average_and_runs(checkpoint, videos, tmp_p
     written = HeroModel.from_pretrained(tmp_path / "3" / "model")
     torch.testing.assert_close(written["unet"].conv_in.weight.double(), average, rtol=0, atol=1e-7)
     assert written.config.canvas_fill == "propagated"
+    assert (written.config.flow_scale, written.config.sample_size) == (3.0, SIZE)
     for part in ("vae", "image_encoder", "image_encoder_2"):
         frozen = HeroModel.from_pretrained(checkpoint)[part].state_dict()
         assert all(torch.equal(tensor, frozen[key]) for key, tensor in written[part].state_dict().items())
@@ -106,6 +115,13 @@ def test_training_lowers_the_loss_of_fixed_windows_and_noise(small, videos, tmp_
     settings = recipe(videos, steps=20, learning_rate=2e-3, timesteps_per_window=2, save_every=20)
     train(HeroModel.initial(small.config, seed=0), settings, tmp_path)
     assert loss(HeroModel.from_pretrained(tmp_path / "model")) < 0.8 * before
+
+
+def test_the_defaults_are_the_papers(videos):
+    """Section 3.1: a rate of 1e-4, constant from the first step, and gradients of 16 batches."""
+    settings = Recipe(videos=(videos,), steps=1000)
+    assert {settings.learning_rate_at(step) for step in range(1000)} == {1e-4}
+    assert settings.windows_per_step == 16
 
 
 def test_learning_rate_rises_holds_and_falls(videos):

@@ -45,7 +45,7 @@ class Sources:
     ip_adapter: str
     image_encoder: str  # OpenAI CLIP ViT-L/14
     image_encoder_2: str  # OpenCLIP ViT-H/14, IP-Adapter's
-    flow_encoder: str = "unet"  # or "random": the flow encoder's encoder weights
+    flow_encoder: str = "random"  # the flow encoder's encoder weights; or "unet": a copy of the UNet's
 
 
 @torch.no_grad()
@@ -54,8 +54,8 @@ def compose(config: HeroConfig, where: Sources, seed: int, out: Path) -> Report:
 
     UNet: Stable Diffusion 1.5 (from its 4-channel UNet, the 5 new input channels are zero), AnimateDiff's motion
     modules, IP-Adapter's keys and values for OpenCLIP, Stable Diffusion's own values for CLIP; alpha = 0. RefNet: the
-    same. Flow encoder: the UNet's encoder, or random, with zero output convolutions. Raises UsageError where a tensor
-    of the result or of a source cannot be explained, and then writes nothing.
+    same. Flow encoder: random, as the paper trains it (2.3.2, 3.1), or the UNet's encoder; its output convolutions are
+    zero. Raises UsageError where a tensor of the result or of a source cannot be explained, and then writes nothing.
     """
     base_path = sources.locate(where.stable_diffusion)
     base = sources.stable_diffusion_unet(base_path)
@@ -109,7 +109,7 @@ class _Composition:
                 self._copy(part, name, tensor, self.base, name)
 
     def flow_encoder(self, start: str) -> None:
-        """The encoder of the UNet just made; the embedding is random, being the only input, and its outputs zero."""
+        """Random, or the encoder of the UNet just made; the embedding is random, the output convolutions are zero."""
         if start not in ("unet", "random"):
             raise UsageError(f"the flow encoder starts from 'unet' or 'random', not {start!r}")
         unet = self.model["unet"].state_dict()
@@ -119,7 +119,10 @@ class _Composition:
             if zero := _zero_reason(name):
                 self._zero("flow_encoder", name, tensor, zero)
             elif name.startswith(_EMBEDDING) or start == "random":
-                self.report.made[key] = ("random", "new in HERO" if name.startswith(_EMBEDDING) else "as asked")
+                self.report.made[key] = (
+                    "random",
+                    "new in HERO" if name.startswith(_EMBEDDING) else "trained from scratch",
+                )
             else:
                 tensor.copy_(unet[name])
                 self.report.made[key] = ("copied", f"unet/{name}")
