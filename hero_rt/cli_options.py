@@ -45,11 +45,9 @@ def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., None]], Ca
 
 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
-    bounds = {type(limit).__name__.lower(): limit for limit in field.metadata}
-    least, most = getattr(bounds.get("ge"), "ge", None), getattr(bounds.get("le"), "le", None)
+    least, most = (next((getattr(m, name) for m in field.metadata if hasattr(m, name)), None) for name in ("ge", "le"))
     span = "" if least is None else f" At least {least}." if most is None else f" {least} to {most}."
-    default = None if field.default is None else field.default
-    return _parameter(name, field.annotation, f"{field.description}{span}", default)
+    return _parameter(name, field.annotation, f"{field.description}{span}", field.default)
 
 
 def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Parameter:

@@ -8,7 +8,6 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from hero_rt.canvas import Canvas
 from hero_rt.engines import EngineSet, open_engines
@@ -17,6 +16,7 @@ from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.config import HeroConfig
 from hero_rt.output import OutpaintOutput, OutputType, as_type
 from hero_rt.plan import profile_of, resolve
+from hero_rt.progress import ProgressBar
 from hero_rt.request import Anchor, FlowMethod, Mode, OutpaintRequest, TaskName
 from hero_rt.schedule import Schedule
 from hero_rt.session import OnEvent, OutpaintSession, StepDone
@@ -140,7 +140,7 @@ class Outpainter:
             raise UsageError(f"output_type {output_type!r} is not one of {', '.join(get_args(OutputType))}")
         with open_video(video, max_frames=request.max_frames) as source:
             on_step = self._on_step(callback_on_step_end)
-            session = self.session(source, request, self._bar(), on_step=on_step, latents=latents)
+            session = self.session(source, request, ProgressBar(self._progress_bar), on_step=on_step, latents=latents)
             if output_type == "latent":
                 frames: Any = session.run_to_latents(source.frames())
             else:
@@ -178,13 +178,10 @@ class Outpainter:
         request = OutpaintRequest.from_call(request, locals() | {"mode": "stream"})
         with ExitStack() as stack:
             source = stack.enter_context(open_video(video, max_frames=request.max_frames))
-            session = self.session(source, request, self._bar(), on_step=self._on_step(callback_on_step_end))
+            session = self.session(
+                source, request, ProgressBar(self._progress_bar), on_step=self._on_step(callback_on_step_end)
+            )
             return _run_and_close(session, source, stack.pop_all())
-
-    def _bar(self) -> OnEvent:
-        """A progress bar of denoising steps."""
-        bar = tqdm(**({"desc": "denoise", "unit": "step"} | self._progress_bar))
-        return lambda event: bar.update() if isinstance(event, StepDone) else None
 
     def _on_step(self, callback: StepEnd | None) -> Callable[[StepDone], Tensor | None]:
         if callback is None:

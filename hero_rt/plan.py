@@ -1,7 +1,6 @@
 """What a request means for one clip on one engine set. Everything that can be refused early is refused here."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal, Protocol
 
 from hero_rt.canvas import Canvas
@@ -12,9 +11,8 @@ from hero_rt.models.config import LATENT_CHANNELS, VAE_SCALE
 from hero_rt.profile import Profile
 from hero_rt.request import OutpaintRequest
 from hero_rt.sampling import make_scheduler, set_steps, step_arguments
+from hero_rt.stages.flow import check_flow
 from hero_rt.windows import Window, check_overlap, count_stream_windows, joint_windows
-
-MIN_FLOW_SIDE = 16  # pixels: below, DIS optical flow refuses or crashes
 
 
 class ClipHeader(Protocol):
@@ -81,12 +79,7 @@ def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet) -> O
         EngineError: the engine set has no engine for the canvas.
     """
     canvas = request.frame.canvas(clip.width, clip.height)
-    if min(clip.width, clip.height) < MIN_FLOW_SIDE:
-        raise UsageError(
-            f"frames of {clip.width}x{clip.height} px are too small for optical flow ({MIN_FLOW_SIDE} px at least)"
-        )
-    if request.flow == "raft" and find_spec("torchvision") is None:
-        raise UsageError("flow raft needs torchvision (pip install torchvision); dis needs nothing")
+    check_flow(request.flow, clip.width, clip.height)
     num_frames = clip.num_frames
     if num_frames is not None and request.max_frames is not None:
         num_frames = min(num_frames, request.max_frames)

@@ -25,9 +25,13 @@ from hero_rt.windows import Window, fuse, fusion_weights, pad_to_window
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything constant of a window is computed. window: its number, from 0."""
+    """Everything that stays constant in a window is computed.
+
+    window: its number, from 0. steps: how many steps follow; some samplers take more than the request says.
+    """
 
     window: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,9 @@ class OutpaintSession:
 
         with ExitStack() as held:
             predict = self._bind_windows(held, home, source, flow)
-            self._on_event(Prepared(self._window))
-            noise = StepNoise(request.seed, places, len(scheduler.timesteps))
+            steps = len(scheduler.timesteps)
+            self._on_event(Prepared(self._window, steps))
+            noise = StepNoise(request.seed, places, steps)
             return denoise(predict, self._initial_noise(home, places), scheduler, arguments, noise, on_step), flow
 
     def _bind_windows(self, held: ExitStack, home: Device, source: np.ndarray, flow: np.ndarray) -> Predict:
@@ -194,11 +199,11 @@ class OutpaintSession:
             with device.turn(self._cancelled) as engines:
                 unet = engines.open("unet_step", plan.profile)
                 constants = prepare_window(engines, plan.profile, plan.canvas, source[part], flow[part], self._finished)
-                return _BoundWindow(window, device, unet, unet.bind(constants))
+                binding = unet.bind(constants)
+                held.callback(binding.close)  # here: another window may fail
+                return _BoundWindow(window, device, unet, binding)
 
         bound = in_parallel(prepare, range(len(windows)))
-        for part in bound:
-            held.callback(part.binding.close)
 
         def predict(sample: Tensor, timestep: Tensor) -> Tensor:
             def of_window(part: _BoundWindow) -> Tensor:

@@ -20,10 +20,10 @@ from hero_rt.errors import HeroError, UsageError
 from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
-from hero_rt.plan import MIN_FLOW_SIDE
 from hero_rt.profile import Profile, parse_profile
 from hero_rt.request import OutpaintRequest, Padding
 from hero_rt.session import Event, StepDone
+from hero_rt.stages.flow import MIN_SIDE
 from hero_rt.video import open_video
 
 STEPS = 10
@@ -235,8 +235,8 @@ def _fitted_clip(clip: Path | None, profile: Profile) -> tuple[np.ndarray, Paddi
     """The first window of the clip, scaled to the middle three quarters of the profile's width (OPV 0.25)."""
     side = profile.width // 8
     size = (profile.width - 2 * side, profile.height)
-    if min(size) < MIN_FLOW_SIDE:
-        raise UsageError(f"profile {profile} is too small to verify on a clip ({MIN_FLOW_SIDE} px of source at least)")
+    if min(size) < MIN_SIDE:
+        raise UsageError(f"profile {profile} is too small to verify on a clip ({MIN_SIDE} px of source at least)")
     if clip is None:
         frames = _synthetic_pan(profile.frames)
     else:

@@ -141,7 +141,7 @@ class EngineSet(ABC):
     def __init__(self, config: HeroConfig, dtype: torch.dtype, device: torch.device):
         self.config, self.dtype, self.device = config, dtype, device
         self.observers: list[Observer] = []
-        self._engines: dict[Any, Engine] = {}
+        self._engines: dict[tuple[str, Profile], Engine] = {}
         self._lock = threading.RLock()
         self._closed = False
 
@@ -150,8 +150,7 @@ class EngineSet(ABC):
         with self._lock:
             if self._closed:
                 raise EngineError(f"{self.describe()} is closed; open it again")
-            self.check(submodule, profile)
-            key = self._key(submodule, profile)
+            key = submodule, profile.of(submodule)
             if key not in self._engines:
                 engine = self._open(submodule, profile)
                 engine.submodule, engine.profile, engine.observers = submodule, profile.of(submodule), self.observers
@@ -177,9 +176,6 @@ class EngineSet(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _key(self, submodule: str, profile: Profile) -> Any:
-        return submodule, profile.of(submodule)
 
     @abstractmethod
     def _open(self, submodule: str, profile: Profile) -> Engine: ...

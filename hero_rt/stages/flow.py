@@ -1,6 +1,7 @@
 """Dense optical flow of the source clip, as the flow encoder reads it."""
 
 from functools import cache
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
+
+# pixels: below 12 DIS refuses, and a 12x200 frame crashes the process (OpenCV 4.10 and 5.0)
+MIN_SIDE = 16
+_NO_TORCHVISION = "flow raft needs torchvision (pip install torchvision); dis needs nothing"
 
 
 def optical_flow(frames: np.ndarray, method: Literal["dis", "raft"] = "dis") -> np.ndarray:
@@ -26,6 +31,14 @@ def optical_flow(frames: np.ndarray, method: Literal["dis", "raft"] = "dis") -> 
         flow[:-1] = _dis(frames) if method == "dis" else _raft(frames)
         flow[-1] = flow[-2]
     return flow
+
+
+def check_flow(method: Literal["dis", "raft"], width: int, height: int) -> None:
+    """Raise UsageError where `method` does not run here, or not on frames of this size."""
+    if method == "raft" and find_spec("torchvision") is None:
+        raise UsageError(_NO_TORCHVISION)
+    if method == "dis" and min(width, height) < MIN_SIDE:
+        raise UsageError(f"frames of {width}x{height} px are too small for optical flow ({MIN_SIDE} px at least)")
 
 
 def flow_mask(flow: np.ndarray, canvas: Canvas, flow_scale: float | None = None) -> Tensor:
@@ -50,11 +63,7 @@ def flow_mask(flow: np.ndarray, canvas: Canvas, flow_scale: float | None = None)
 def _dis(frames: np.ndarray) -> np.ndarray:
     import cv2
 
-    # below 12 px DIS refuses, and a 12x200 frame crashes the process (OpenCV 4.10 and 5.0)
-    if min(frames.shape[1:3]) < 16:
-        raise UsageError(
-            f"frames of {frames.shape[2]}x{frames.shape[1]} px are too small for optical flow (16 px at least)"
-        )
+    check_flow("dis", frames.shape[2], frames.shape[1])
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
     flows = [dis.calc(first, second, None) for first, second in pairwise(grey)]
@@ -78,7 +87,7 @@ def _raft_model() -> Any:
     try:
         from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
     except ImportError as error:
-        raise UsageError("flow method raft needs torchvision (pip install torchvision); dis needs nothing") from error
+        raise UsageError(_NO_TORCHVISION) from error
     try:
         return raft_large(weights=Raft_Large_Weights.DEFAULT).eval()
     except (OSError, RuntimeError) as error:  # no network, or a download that does not match its hash

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from typing import get_args
 
 import click
 import pytest
@@ -10,9 +11,19 @@ import typer.main
 
 import hero_rt.cli
 from hero_rt import Outpainter
-from hero_rt.canvas import Canvas
+from hero_rt.canvas import ANCHORS, TASKS, Canvas
 from hero_rt.errors import UsageError
-from hero_rt.request import FRAME_KEYWORDS, AspectRatio, OutpaintRequest, OutputOptions, Padding, TargetSize, Task
+from hero_rt.request import (
+    FRAME_KEYWORDS,
+    Anchor,
+    AspectRatio,
+    OutpaintRequest,
+    OutputOptions,
+    Padding,
+    TargetSize,
+    Task,
+    TaskName,
+)
 
 FRAMES = [
     pytest.param({"pad": (1, 2, 3, 4)}, Padding(top=1, right=2, bottom=3, left=4), id="padding"),
@@ -118,6 +129,11 @@ def test_a_generator_gives_the_seed_and_nothing_else(tiny):
         OutpaintRequest.from_call(None, arguments | {"generator": generator, "seed": 1})
     with pytest.raises(UsageError, match=r"generator is 0; give a torch\.Generator, or seed=0"):
         OutpaintRequest.from_call(None, arguments | {"generator": 0})
+
+
+def test_anchors_and_tasks_are_those_of_the_canvas():
+    assert set(get_args(Anchor)) == ANCHORS.keys()
+    assert set(get_args(TaskName)) == TASKS.keys()
 
 
 BESIDE = {"self", "video", "request", "generator", "latents", "output_type", "callback_on_step_end"}
