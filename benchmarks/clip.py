@@ -6,8 +6,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from hero_rt.profile import Profile
 from hero_rt.request import Padding
+from hero_rt.spec.profile import Profile
 from hero_rt.video import VideoSource
 
 SPEED = 4  # pixels a frame

@@ -11,9 +11,9 @@ from benchmarks.clip import Pan, pan_for
 from benchmarks.timing import synchronize
 from hero_rt.engines.engine import EngineSet
 from hero_rt.outpainter import Outpainter
-from hero_rt.profile import Profile
 from hero_rt.request import Mode, OutpaintRequest, Padding
 from hero_rt.session import Event, Prepared, StepDone
+from hero_rt.spec.profile import Profile
 
 GUIDANCE_SCALE = 2.0  # of the guided profiles
 SEED = 0

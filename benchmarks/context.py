@@ -23,7 +23,7 @@ from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 
 T = TypeVar("T")
 

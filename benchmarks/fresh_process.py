@@ -18,8 +18,8 @@ from hero_rt.engines import open_engines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME, Manifest
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.profile import Profile
 
 FIRST_FRAMES = 64
 WARM_WINDOWS = {"cpu": 1, "cuda": 2}

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.errors import UsageError
-from hero_rt.models.config import HeroConfig
-from hero_rt.profile import Profile
+from hero_rt.spec.config import HeroConfig
+from hero_rt.spec.profile import Profile
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cpu": {"preset": "hero-tiny", "dtype": "fp32", "sizes": ((128, 128),)},

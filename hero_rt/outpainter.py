@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hero_rt.canvas import Canvas
 from hero_rt.engines import EngineSet, open_engines
 from hero_rt.errors import UsageError
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.models.config import HeroConfig
 from hero_rt.output import OutpaintOutput, OutputType, as_type
 from hero_rt.plan import profile_of, resolve
 from hero_rt.progress import ProgressBar
 from hero_rt.request import Anchor, FlowMethod, Mode, OutpaintRequest, TaskName
 from hero_rt.schedule import Schedule
 from hero_rt.session import OnEvent, OutpaintSession, StepDone
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.config import HeroConfig
 from hero_rt.video import Video, VideoSource, open_video
 
 StepEnd = Callable[["Outpainter", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]

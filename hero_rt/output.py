@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hero_rt.canvas import Canvas
+from hero_rt.spec.canvas import Canvas
 
 OutputType = Literal["np", "pt", "pil", "latent"]
 

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from hero_rt.canvas import Canvas
 from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import UsageError
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.models.config import LATENT_CHANNELS, VAE_SCALE
-from hero_rt.profile import Profile
 from hero_rt.request import OutpaintRequest
 from hero_rt.sampling import make_scheduler, set_steps, step_arguments
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.config import LATENT_CHANNELS, VAE_SCALE
+from hero_rt.spec.profile import Profile
 from hero_rt.stages.flow import check_flow
 from hero_rt.windows import Window, check_overlap, count_stream_windows, joint_windows
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
 from hero_rt.noise import MAX_SEED
+from hero_rt.spec.canvas import Canvas
 
 Anchor = Literal[
     "center", "left", "right", "top", "bottom", "top-left", "top-right", "bottom-left", "bottom-right"

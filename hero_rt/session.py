@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from hero_rt.canvas import check_frames
 from hero_rt.engines.engine import Binding, Engine
 from hero_rt.errors import Cancelled, UsageError
 from hero_rt.noise import Purpose, StepNoise, frame_noise
 from hero_rt.plan import OutpaintPlan
 from hero_rt.sampling import guide
 from hero_rt.schedule import Device, Schedule
+from hero_rt.spec.canvas import check_frames
 from hero_rt.stages.decode import decode_window
 from hero_rt.stages.denoise import Predict, denoise
 from hero_rt.stages.flow import optical_flow

@@ -12,7 +12,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from hero_rt.models import HeroModel
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 
 torch.set_num_threads(1)
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure

@@ -14,8 +14,8 @@ from hero_rt.engines.engine import Engine, EngineSet
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.profile import Profile
 
 AUTOTUNED = "-max-autotune"
 _CORES_A_BUILD = 2

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from hero_rt.engines.eager import ModuleEngine
 from hero_rt.engines.engine import EngineSet
-from hero_rt.models.boundary import submodule_io
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import submodule_io
+from hero_rt.spec.profile import Profile
 
 Mode = Literal["default", "max-autotune"]
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from hero_rt.engines.eager import EagerEngine, ModuleEngine
 from hero_rt.engines.engine import Engine, EngineSet
-from hero_rt.models.boundary import Specs, submodule_io
-from hero_rt.models.config import NUM_ATTENTIONS
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import Specs, submodule_io
+from hero_rt.spec.config import NUM_ATTENTIONS
+from hero_rt.spec.profile import Profile
 
 NUM_EMBEDS = 2  # clip_embeds, openclip_embeds
 

@@ -19,7 +19,7 @@ import torch
 from benchmarks.quality.clips import evaluation_clips
 from benchmarks.quality.held_out_loss import held_out_loss
 from benchmarks.quality.run import MODEL, evaluate, evaluation_canvas
-from hero_rt.engines.atomic import write_atomically
+from hero_rt.atomic import write_atomically
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter

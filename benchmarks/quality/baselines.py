@@ -5,7 +5,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from hero_rt.canvas import Canvas
+from hero_rt.spec.canvas import Canvas
+from hero_rt.stages.place import pixel_mask
 
 Fill = Callable[[np.ndarray, Canvas], np.ndarray]
 TELEA_RADIUS = 3  # px
@@ -23,7 +24,7 @@ def reflection(source: np.ndarray, canvas: Canvas) -> np.ndarray:
 
 def telea(source: np.ndarray, canvas: Canvas) -> np.ndarray:
     """OpenCV's inpainting by fast marching (Telea 2004), frame by frame."""
-    unknown = canvas.pixel_mask()[0, : canvas.height, : canvas.width].numpy().astype(np.uint8)
+    unknown = pixel_mask(canvas)[0, : canvas.height, : canvas.width].numpy().astype(np.uint8)
     padded = np.pad(source, _widths(canvas))
     return np.stack([cv2.inpaint(frame, unknown, TELEA_RADIUS, cv2.INPAINT_TELEA) for frame in padded])
 

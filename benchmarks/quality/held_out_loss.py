@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from hero_rt.canvas import Canvas
-from hero_rt.models.config import LATENT_CHANNELS
 from hero_rt.models.hero import HeroModel
 from hero_rt.sampling import make_scheduler
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.config import LATENT_CHANNELS
 from hero_rt.training.examples import training_example
 from hero_rt.training.objective import HeroObjective
 from hero_rt.training.tasks import Task

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from hero_rt.canvas import Canvas
+from hero_rt.spec.canvas import Canvas
+from hero_rt.stages.place import pixel_mask
 
 PEAK = 255.0
 STILL = 0.1  # grey levels: a truth that changes less is taken to change so much
@@ -33,7 +34,7 @@ class Quality:
 
 def measure(frames: np.ndarray, truth: np.ndarray, canvas: Canvas) -> Quality:
     """frames, truth: uint8 [F, H, W, 3], F > 1, H and W at least 11 (the SSIM window)."""
-    region = canvas.pixel_mask()[0, : canvas.height, : canvas.width].bool()
+    region = pixel_mask(canvas)[0, : canvas.height, : canvas.width].bool()
     mse = float(np.square(frames.astype(np.float64) - truth)[:, region.numpy()].mean())
     return Quality(
         mse=mse,

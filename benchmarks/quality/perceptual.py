@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from transformers import CLIPVisionModelWithProjection
 
 from hero_rt.errors import UsageError
+from hero_rt.pixels import to_signed
 from hero_rt.stages.prepare import clip_pixels
 
 CLIP = "openai/clip-vit-large-patch14"
@@ -60,7 +61,7 @@ def load_aafs(checkpoint: str = CLIP) -> Metric:
 
 
 def _signed(frames: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_signed(frames)
 
 
 def _first_line(error: Exception) -> str:

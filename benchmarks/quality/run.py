@@ -10,9 +10,9 @@ from benchmarks.quality.baselines import BASELINES
 from benchmarks.quality.clips import evaluation_clips
 from benchmarks.quality.measures import measure
 from benchmarks.quality.perceptual import perceptual_metrics
-from hero_rt.canvas import Canvas
 from hero_rt.outpainter import Outpainter
 from hero_rt.request import OutpaintRequest, Padding
+from hero_rt.spec.canvas import Canvas
 
 TASK = "OPV"  # left and right
 MODEL = "HERO"

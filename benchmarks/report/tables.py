@@ -6,8 +6,8 @@ from benchmarks.roofline import submodule_work
 from benchmarks.runner import milliseconds
 from benchmarks.schema import Environment, Measurement, OperatorTime, Run, SuiteResult
 from benchmarks.targets import TARGETS
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.profile import Profile
 
 COUNTED = (  # preset, dtype, canvas
     ("hero-sd15", "fp16", (256, 256)),

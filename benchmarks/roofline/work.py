@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import hero_kernels  # noqa: F401  (registers torch.ops.hero)
 from benchmarks.schema import Work
 from hero_rt.engines.manifest import DTYPES
-from hero_rt.models.boundary import SUBMODULES, Specs, submodule_io
-from hero_rt.models.config import HeroConfig
 from hero_rt.models.hero import HeroModel, make_part
 from hero_rt.models.submodules import build_submodule
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES, Specs, submodule_io
+from hero_rt.spec.config import HeroConfig
+from hero_rt.spec.profile import Profile
 
 
 def _temporal_attention_flops(q: Sequence[int], *_: Any, **__: Any) -> int:

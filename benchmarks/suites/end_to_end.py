@@ -22,8 +22,8 @@ from benchmarks.roofline import boundary_bytes, clip_work
 from benchmarks.schema import Case, Verification
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import EngineSet
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.profile import Profile
 from hero_rt.video import create_video, open_video
 
 # the run that is verified warms up; on a GPU one more, as engines capture their graph in their second

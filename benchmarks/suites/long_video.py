@@ -19,8 +19,8 @@ from benchmarks.timing import OwnClock
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import EngineSet
 from hero_rt.plan import resolve
-from hero_rt.profile import Profile
 from hero_rt.request import Mode, OutpaintRequest
+from hero_rt.spec.profile import Profile
 
 STEPS = 4
 REPEATS = 3

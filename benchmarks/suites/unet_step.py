@@ -17,7 +17,7 @@ from benchmarks.roofline import submodule_work
 from benchmarks.schema import Case, OperatorTime
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines.engine import Engine, EngineSet
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import prepare_window
 

@@ -22,7 +22,7 @@ from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.motion import fuse_temporal_projections
 from hero_rt.models.submodules import build_submodule
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 SHORT = 8  # keys

@@ -18,7 +18,7 @@ from hero_export.plugin import loader_path
 from hero_export.worker import PhaseReport, Workers
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
-from hero_rt.engines.atomic import write_atomically
+from hero_rt.atomic import write_atomically
 from hero_rt.engines.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -27,8 +27,8 @@ from hero_rt.engines.manifest import (
     write_manifest,
 )
 from hero_rt.errors import EngineError, HeroError, UsageError
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.profile import AnyProfile, ProfileRange, parse_profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.profile import AnyProfile, ProfileRange, parse_profile
 
 RECORDS = ".records"  # one finished engine a file, until the manifest takes them over
 _LOCK = ".lock"

@@ -8,8 +8,8 @@ import torch
 
 from hero_rt.engines.manifest import sha256_of
 from hero_rt.errors import UsageError
-from hero_rt.models.config import HeroConfig
 from hero_rt.models.hero import HeroModel, local_folder
+from hero_rt.spec.config import HeroConfig
 
 RANDOM = "random"
 

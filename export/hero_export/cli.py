@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hero_rt.cli_errors import run_app
 from hero_rt.errors import ParityError, UsageError
-from hero_rt.profile import Profile, parse_profile
+from hero_rt.spec.profile import Profile, parse_profile
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +50,7 @@ def onnx(
     """Write the six submodules as ONNX files with external weights, checked by onnx.checker."""
     from hero_export.checkpoint import Checkpoint
     from hero_export.onnx import export_onnx
-    from hero_rt.models.boundary import SUBMODULES
+    from hero_rt.spec.boundary import SUBMODULES
 
     profile = Profile(width, height, frames, guidance)
     source = Checkpoint(checkpoint, preset, seed)
@@ -332,7 +332,7 @@ def compose(
     """
     from hero_export.compose import Sources
     from hero_export.compose import compose as assemble
-    from hero_rt.models.config import HeroConfig
+    from hero_rt.spec.config import HeroConfig
 
     where = Sources(stable_diffusion, motion_adapter, ip_adapter, image_encoder, image_encoder_2, flow_encoder)
     report = assemble(HeroConfig.from_preset(preset), where, seed, out)

@@ -29,8 +29,8 @@ from hero_rt import __version__
 from hero_rt.engines.backend import backend
 from hero_rt.engines.manifest import DTYPES, EngineRecord, FileRecord, Target, record_of, sha256_of, tensor_records
 from hero_rt.engines.tensorrt import BACKENDS as TENSORRTS
-from hero_rt.models.boundary import FREE, submodule_boundary, submodule_io
-from hero_rt.profile import AnyProfile, Profile
+from hero_rt.spec.boundary import FREE, submodule_boundary, submodule_io
+from hero_rt.spec.profile import AnyProfile, Profile
 
 SUFFIXES = {"onnxruntime": ".onnx", "aoti": ".pt2", "tensorrt": ".plan", "tensorrt-rtx": ".plan"}
 
@@ -253,8 +253,9 @@ def _source_digest() -> str:
     import hero_export
     import hero_kernels
     import hero_rt.models
+    import hero_rt.spec
 
-    roots = [Path(module.__file__ or "").parent for module in (hero_rt.models, hero_export, hero_kernels)]
+    roots = [Path(module.__file__ or "").parent for module in (hero_rt.models, hero_rt.spec, hero_export, hero_kernels)]
     digest = hashlib.sha256()
     for path in sorted(path for root in roots for path in root.rglob("*.py")):
         digest.update(path.read_bytes())

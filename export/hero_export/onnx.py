@@ -17,9 +17,9 @@ import torch
 from hero_export import operator_forms
 from hero_export.trace import trace
 from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
-from hero_rt.models.boundary import submodule_boundary
 from hero_rt.models.hero import HeroModel
-from hero_rt.profile import AnyProfile
+from hero_rt.spec.boundary import submodule_boundary
+from hero_rt.spec.profile import AnyProfile
 
 OPSET = 21  # the first whose GroupNormalization states its FP32 statistics (stash_type)
 _INLINE_BELOW = 1024  # bytes: smaller tensors stay in the graph, where runtimes fold them

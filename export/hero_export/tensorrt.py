@@ -14,7 +14,7 @@ from typing import Any
 from hero_export.plan_options import PlanOptions
 from hero_export.plugin import register
 from hero_export.tensorrt_log import Progress, make_logger, make_monitor
-from hero_rt.engines.atomic import write_atomically
+from hero_rt.atomic import write_atomically
 from hero_rt.errors import HeroError
 
 ShapeRanges = Mapping[str, Sequence[tuple[int, ...]]]  # smallest, typical, largest shape of each dynamic input

@@ -3,10 +3,10 @@
 import torch
 
 from hero_rt.errors import UsageError
-from hero_rt.models.boundary import FREE, submodule_boundary, submodule_io
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule
-from hero_rt.profile import AnyProfile
+from hero_rt.spec.boundary import FREE, submodule_boundary, submodule_io
+from hero_rt.spec.profile import AnyProfile
 
 
 def trace(model: HeroModel, submodule: str, profile: AnyProfile) -> torch.export.ExportedProgram:

@@ -17,12 +17,12 @@ from hero_rt.engines.eager import EagerEngine, EagerEngines
 from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES, Manifest, write_manifest
 from hero_rt.errors import HeroError, UsageError
-from hero_rt.models.boundary import SUBMODULES
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
-from hero_rt.profile import Profile, parse_profile
 from hero_rt.request import OutpaintRequest, Padding
 from hero_rt.session import Event, StepDone
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.profile import Profile, parse_profile
 from hero_rt.stages.flow import MIN_SIDE
 from hero_rt.video import open_video
 

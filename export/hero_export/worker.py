@@ -15,7 +15,7 @@ from typing import Any
 from hero_export.formats import BuildSettings, FinishedEngine, build_engine
 from hero_rt.cli_errors import INTERRUPTED
 from hero_rt.errors import HeroError
-from hero_rt.profile import AnyProfile
+from hero_rt.spec.profile import AnyProfile
 
 _STOP_SECONDS = 5.0  # for an interrupted build to end by itself
 

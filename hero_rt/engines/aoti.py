@@ -12,7 +12,7 @@ from hero_rt.engines.engine import Binding, Engine, Pool
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import Specs
+from hero_rt.spec.boundary import Specs
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from hero_rt.engines.engine import Engine
 from hero_rt.engines.manifest import EngineFormat, Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import Specs
+from hero_rt.spec.boundary import Specs
 
 FORMATS: tuple[EngineFormat, ...] = ("onnxruntime", "tensorrt", "tensorrt-rtx", "aoti")
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from hero_rt.engines.engine import Binding, Engine, EngineSet
-from hero_rt.models.boundary import Specs, submodule_io
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import Specs, submodule_io
+from hero_rt.spec.profile import Profile
 
 
 class ModuleEngine(Engine):

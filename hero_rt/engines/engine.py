@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import Specs
-from hero_rt.models.config import HeroConfig
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import Specs
+from hero_rt.spec.config import HeroConfig
+from hero_rt.spec.profile import Profile
 
 _T = TypeVar("_T")
 

@@ -9,8 +9,8 @@ from hero_rt.engines.engine import Engine, EngineSet
 from hero_rt.engines.manifest import DTYPES, EngineRecord, check_files, read_manifest
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import submodule_io
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import submodule_io
+from hero_rt.spec.profile import Profile
 
 
 class EngineFolder(EngineSet):

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hero_rt.engines.atomic import write_atomically
+from hero_rt.atomic import write_atomically
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import Specs, TensorSpec
-from hero_rt.models.config import HeroConfig
-from hero_rt.profile import Profile, parse_profile
+from hero_rt.spec.boundary import Specs, TensorSpec
+from hero_rt.spec.config import HeroConfig
+from hero_rt.spec.profile import Profile, parse_profile
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"

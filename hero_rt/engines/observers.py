@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hero_rt.engines.atomic import write_atomically
+from hero_rt.atomic import write_atomically
 from hero_rt.engines.engine import Binding, Engine, Observer
 
 

@@ -12,7 +12,7 @@ from hero_rt.engines.engine import Binding, Engine
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import Specs
+from hero_rt.spec.boundary import Specs
 
 _INSTALL = "install the extra for this machine: pip install 'hero-runtime[cpu]' or 'hero-runtime[gpu]'"
 

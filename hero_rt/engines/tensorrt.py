@@ -15,7 +15,7 @@ from hero_rt.engines.engine import Binding, Engine, Pool
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import FREE, Specs, TensorSpec
+from hero_rt.spec.boundary import FREE, Specs, TensorSpec
 
 _log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from hero_rt.models.config import PRESETS, HeroConfig
+from hero_rt.spec.config import PRESETS, HeroConfig
 
 if TYPE_CHECKING:
     from hero_rt.models.flow_encoder import FlowEncoder3D

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hero_rt.models.attention import AttentionConstants, ReferenceTap, SpatialTransformer, repeat_rows
-from hero_rt.models.config import Im3Placement
 from hero_rt.models.motion import MotionModule
+from hero_rt.spec.config import Im3Placement
 
 LAYERS_PER_BLOCK = 2
 

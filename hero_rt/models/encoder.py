@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hero_rt.models.attention import AttentionConstants, SpatialTransformer
 from hero_rt.models.blocks import BlockFactory, DownBlock, MidBlock, UpBlock
-from hero_rt.models.config import Im3Placement
+from hero_rt.spec.config import Im3Placement
 
 
 class Encoder3D(ModelMixin, ConfigMixin):

@@ -4,8 +4,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from torch import Tensor, nn
 
-from hero_rt.models.config import Im3Placement, OfeTimestep
 from hero_rt.models.encoder import Encoder3D
+from hero_rt.spec.config import Im3Placement, OfeTimestep
 
 
 class FlowEncoder3D(Encoder3D):

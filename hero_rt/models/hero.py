@@ -16,12 +16,12 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils import logging
 
 from hero_rt.errors import UsageError
-from hero_rt.models.config import HeroConfig
 from hero_rt.models.flow_encoder import FlowEncoder3D
 from hero_rt.models.motion import MotionModule
 from hero_rt.models.refnet import RefNet3D
 from hero_rt.models.semantic import OpenClipProjection
 from hero_rt.models.unet import UNet3D
+from hero_rt.spec.config import HeroConfig
 
 BUNDLED = Path(__file__).parents[1] / "checkpoints"  # trained ones that come with this package
 PARTS: dict[str, type[Any]] = {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hero_kernels import im3_blend, temporal_attention_im3
 from hero_rt.models.attention import _Projections, repeat_rows
-from hero_rt.models.config import Im3Placement
+from hero_rt.spec.config import Im3Placement
 
 MAX_FRAMES = 32
 

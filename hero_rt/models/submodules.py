@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from hero_rt.errors import UsageError
 from hero_rt.models.attention import AttentionConstants
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.models.config import NUM_ATTENTIONS, NUM_RESIDUALS
 from hero_rt.models.hero import HeroModel
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.config import NUM_ATTENTIONS, NUM_RESIDUALS
+from hero_rt.spec.profile import Profile
 
 
 class VaeEncoder(nn.Module):

@@ -8,8 +8,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from hero_rt.models.attention import AttentionConstants
-from hero_rt.models.config import LATENT_CHANNELS, Im3Placement
 from hero_rt.models.encoder import Encoder3D, build_up_blocks
+from hero_rt.spec.config import LATENT_CHANNELS, Im3Placement
 
 
 class UNet3D(Encoder3D):

@@ -1,11 +1,11 @@
 """The frame that is returned: generated pixels around the source, which stays as it was."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from hero_rt.canvas import Canvas, check_frames
 from hero_rt.errors import UsageError
+from hero_rt.pixels import to_grey_levels
+from hero_rt.spec.canvas import Canvas, check_frames
 from hero_rt.stages.seam import close_seam
 
 
@@ -31,7 +31,6 @@ def composite(canvas: Canvas, generated: Tensor, source: np.ndarray, feather: in
     target = generated[:, :, : canvas.height, : canvas.width].float().clamp(-1, 1)  # on the device that made it
     if feather:
         close_seam(target, source, rows, columns, feather)
-    grey_levels = target.add_(1).mul_(127.5).round_().to(torch.uint8)
-    out = grey_levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    out = to_grey_levels(target)
     out[:, rows, columns] = source
     return out

@@ -3,10 +3,10 @@
 import numpy as np
 from torch import Tensor
 
-from hero_rt.canvas import Canvas
 from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import EngineError
-from hero_rt.profile import Profile
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.profile import Profile
 from hero_rt.stages.composite import composite
 from hero_rt.stages.prepare import run_submodule
 

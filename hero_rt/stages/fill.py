@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hero_rt.canvas import Canvas
+from hero_rt.pixels import to_grey_levels, to_signed
+from hero_rt.spec.canvas import Canvas
 
 GRID = 6  # px between the flow vectors that a camera motion is fitted to
 MAX_RESIDUAL = (
@@ -29,10 +30,10 @@ def propagated(frames: Tensor, known: Tensor, flow: np.ndarray, canvas: Canvas) 
     frames: [F, 3, MH, MW] in [-1, 1]; known: bool [F, MH, MW], at least one pixel a frame; flow: float32
     [F, 2, h, w] of the source, frame t to t+1 in pixels. Returns [F, 3, MH, MW]; known pixels come back as they were.
     """
-    pixels = ((frames + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    pixels = to_grey_levels(frames)
     to_first = _to_first_frame(flow, canvas)
     filled = np.stack([_filled(index, pixels, known.numpy(), to_first) for index in range(len(pixels))])
-    signed = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 127.5 - 1
+    signed = to_signed(filled)
     return torch.where(known[:, None], frames, signed)
 
 

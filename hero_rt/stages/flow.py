@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
+from hero_rt.pixels import to_signed
+from hero_rt.spec.canvas import Canvas
+from hero_rt.stages.place import pixel_mask
 
 # pixels: below 12 DIS refuses, and a 12x200 frame crashes the process (OpenCV 4.10 and 5.0)
 MIN_SIDE = 16
@@ -56,7 +58,7 @@ def flow_mask(flow: np.ndarray, canvas: Canvas, flow_scale: float | None = None)
     rows = slice(canvas.top, canvas.top + canvas.source_height)
     columns = slice(canvas.left, canvas.left + canvas.source_width)
     out[:, :2, rows, columns] = torch.from_numpy(flow) / size
-    out[:, 2:] = canvas.pixel_mask()
+    out[:, 2:] = pixel_mask(canvas)
     return out
 
 
@@ -73,7 +75,7 @@ def _dis(frames: np.ndarray) -> np.ndarray:
 def _raft(frames: np.ndarray) -> np.ndarray:
     model = _raft_model()
     height, width = frames.shape[1:3]
-    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = to_signed(frames)
     # RAFT takes multiples of 8, at least 128
     padding = [max(128, -(-size // 8) * 8) - size for size in (width, height)]
     images = torch.nn.functional.pad(images, (0, padding[0], 0, padding[1]), mode="replicate")

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hero_rt.canvas import Canvas
 from hero_rt.engines.engine import Engine, EngineSet
-from hero_rt.models.config import IMAGE_SIZE, CanvasFill
-from hero_rt.profile import Profile
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.config import IMAGE_SIZE, CanvasFill
+from hero_rt.spec.profile import Profile
 from hero_rt.stages.fill import propagated
 from hero_rt.stages.flow import flow_mask
+from hero_rt.stages.place import latent_mask, place_finished, place_source
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -40,11 +41,11 @@ def window_inputs(
 ) -> WindowInputs:
     """Place a window on its canvas; arguments as of `prepare_window`. Training makes its conditions with it too."""
     num_finished = 0 if finished is None else len(finished)
-    frames = canvas.place(source)
+    frames = place_source(canvas, source)
     flow_and_mask = flow_mask(flow, canvas, flow_scale)
-    mask = canvas.latent_mask().expand(len(source), -1, -1, -1).clone()
+    mask = latent_mask(canvas).expand(len(source), -1, -1, -1).clone()
     if finished is not None:
-        frames[:num_finished] = canvas.place_finished(finished)
+        frames[:num_finished] = place_finished(canvas, finished)
         flow_and_mask[:num_finished, 2] = 0
         mask[:num_finished] = 0
     if fill == "propagated":

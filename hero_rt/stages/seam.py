@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hero_rt.pixels import to_signed
+
 
 def close_seam(frames: Tensor, source: np.ndarray, rows: slice, columns: slice, feather: int) -> None:
     """Carry what the model left around the nearest source pixel outward, in place, faded out over `feather` pixels.
@@ -23,9 +25,8 @@ def close_seam(frames: Tensor, source: np.ndarray, rows: slice, columns: slice, 
     weight = 0.5 + 0.5 * torch.cos(torch.pi * distance.clamp(max=feather + 1) / (feather + 1))
 
     def left_by_the_model(part_rows: slice, part_columns: slice) -> Tensor:
-        known = torch.from_numpy(np.ascontiguousarray(source[:, part_rows, part_columns])).to(frames.device)
-        made = frames[:, :, rows, columns][:, :, part_rows, part_columns]
-        return known.permute(0, 3, 1, 2).float() / 127.5 - 1 - made
+        known = to_signed(source[:, part_rows, part_columns]).to(frames.device)
+        return known - frames[:, :, rows, columns][:, :, part_rows, part_columns]
 
     whole = slice(None)
     beside = slice(max(0, columns.start - feather), columns.stop + feather)

@@ -74,8 +74,8 @@ def autoencoder(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train a VAE from nothing, into a checkpoint whose other networks are fresh: where no weights are public."""
-    from hero_rt.models.config import HeroConfig
     from hero_rt.models.hero import HeroModel
+    from hero_rt.spec.config import HeroConfig
     from hero_rt.training.frame_bank import FrameBank
     from hero_rt.training.small_parts import train_autoencoder
 

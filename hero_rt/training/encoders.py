@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hero_rt.pixels import to_signed
+from hero_rt.stages.place import place_source
 from hero_rt.stages.prepare import clip_pixels
 from hero_rt.training.tasks import random_task
 from hero_rt.training.videos import VideoWindows
@@ -34,6 +36,6 @@ def view_pairs(windows: VideoWindows, first: int, count: int) -> tuple[Tensor, T
         window, _ = windows[index]
         rng = np.random.default_rng((windows.seed, index, 1))
         canvas = random_task(window.shape[2], window.shape[1], rng).canvas
-        canvases.append(canvas.place(canvas.source_of(window[:1])))
-        wholes.append(torch.from_numpy(window[-1:].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1)
+        canvases.append(place_source(canvas, canvas.source_of(window[:1])))
+        wholes.append(to_signed(window[-1:]))
     return clip_pixels(torch.cat(canvases)), clip_pixels(torch.cat(wholes))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hero_rt.models.config import CanvasFill, HeroConfig
+from hero_rt.pixels import to_signed
+from hero_rt.spec.config import CanvasFill, HeroConfig
 from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import clip_pixels, window_inputs
 from hero_rt.training.tasks import Task, random_task
@@ -44,7 +45,7 @@ def training_example(window: np.ndarray, task: Task, fill: CanvasFill, flow_scal
     finished = window[: task.known_frames] if task.known_frames else None
     inputs = window_inputs(task.canvas, source, optical_flow(source), finished, fill, flow_scale)
     return {
-        "target": torch.from_numpy(window).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        "target": to_signed(window),
         "frames": inputs.frames,
         "mask": inputs.mask,
         "flow_mask": inputs.flow_mask,

@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hero_rt.errors import UsageError
+from hero_rt.pixels import to_signed
 from hero_rt.training.videos import VideoWindows
 
 
@@ -55,5 +56,5 @@ class FrameBank:
 
 def to_tensor(frames: np.ndarray) -> Tensor:
     """uint8 [N, H, W, 3] to [N, 3, H, W] in [-1, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    tensor = to_signed(frames)
     return tensor.contiguous(memory_format=torch.channels_last)  # a third of a step on a CPU

@@ -9,10 +9,11 @@ from tqdm.auto import tqdm
 
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import UsageError
-from hero_rt.models.config import VAE_SCALE
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
 from hero_rt.request import OutpaintRequest, Padding
+from hero_rt.spec.config import VAE_SCALE
+from hero_rt.stages.place import latent_mask
 from hero_rt.training.frame_bank import to_tensor
 from hero_rt.training.tasks import random_task
 from hero_rt.training.videos import VideoWindows
@@ -48,7 +49,7 @@ class SampledBank:
             request = OutpaintRequest(frame=Padding.around(canvas), steps=sampling_steps, seed=index)
             result = outpainter(source, request, output_type="latent")
             latents.append(result.frames.cpu())
-            hidden.append(canvas.latent_mask()[0].bool())
+            hidden.append(latent_mask(canvas)[0].bool())
         self.latents = torch.stack(latents) / model.config.vae["scaling_factor"]
         self.hidden = torch.stack(hidden)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hero_rt.canvas import Canvas
-from hero_rt.models.config import VAE_SCALE
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.config import VAE_SCALE
 
 MIN_RATIO, MAX_RATIO = 0.15, 0.78  # of an axis; the paper evaluates at 0.25 and 0.666
 KNOWN_FRAMES_SHARE = 0.3  # of the windows; what `stream` mode meets from its second window on

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from hero_rt.errors import UsageError
-from hero_rt.models.config import LATENT_CHANNELS, VAE_SCALE
 from hero_rt.models.hero import HeroModel
 from hero_rt.sampling import make_scheduler
+from hero_rt.spec.config import LATENT_CHANNELS, VAE_SCALE
 from hero_rt.training.examples import TrainingExamples
 from hero_rt.training.noise import training_noise
 from hero_rt.training.objective import HeroObjective

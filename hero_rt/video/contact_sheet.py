@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hero_rt.canvas import Canvas
+from hero_rt.spec.canvas import Canvas
 
 _GREY = 96
 _MAX_SIDE = 384  # pixels of a tile: a sheet is looked at whole

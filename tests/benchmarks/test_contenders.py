@@ -14,7 +14,7 @@ from benchmarks.settings import Settings
 from hero_rt.engines import read_manifest
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 from tests.benchmarks.test_suites import LEVELS, REFERENCE, WIDTHS
 
 SETTINGS = Settings.for_device("cpu", sizes=((128, 64),))

@@ -11,7 +11,7 @@ from benchmarks.fresh_process import ClipJob, ClipOutcome, Ends, run_in_fresh_pr
 from benchmarks.settings import Settings
 from benchmarks.suites import long_video
 from hero_rt.engines import open_engines
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 
 PROFILE = Profile(128, 64, 16)
 

@@ -13,9 +13,9 @@ from benchmarks.quality.measures import gradient_energy, measure
 from benchmarks.quality.page import quality_page
 from benchmarks.quality.perceptual import load_aafs
 from benchmarks.quality.targets import verdicts
-from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroConfig, HeroModel
+from hero_rt.spec.canvas import Canvas
 from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import clip_pixels
 from tests.clips import BIG_BUCK_BUNNY, CARPHONE, small_clip

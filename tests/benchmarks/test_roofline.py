@@ -9,7 +9,7 @@ from benchmarks.roofline.work import FORMULAS
 from benchmarks.schema import Ceilings, Work
 from hero_rt.models.attention import AttentionConstants, SpatialTransformer
 from hero_rt.models.motion import MotionModule
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 
 CEILINGS = Ceilings(dtype="fp32", flops_per_s=1e12, matmul_size=1, bytes_per_s=1e9, copy_bytes=1)
 

@@ -9,7 +9,7 @@ from benchmarks.runner import run_suites
 from benchmarks.schema import Case, read_run
 from benchmarks.settings import Settings
 from benchmarks.suites import cold_start, long_video
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 
 BASELINES = ["eager-cached", "eager-uncached"]
 PROFILE = Profile(64, 64, 16)

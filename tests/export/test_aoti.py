@@ -22,7 +22,7 @@ from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError, HeroError
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 from tests.clips import small_clip
 from tests.manifests import edit_manifest
 from tests.test_commands import run

@@ -22,8 +22,8 @@ from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.manifest import write_manifest
 from hero_rt.errors import EngineError, UsageError
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.profile import Profile
 from tests.manifests import edit_manifest
 
 TINY = BuildSettings(Checkpoint("random", "hero-tiny"))
@@ -134,7 +134,7 @@ from hero_export import build
 from hero_export.checkpoint import Checkpoint
 from hero_export.formats import BuildSettings
 from hero_export.worker import Workers
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 from tests.manifests import edit_manifest
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
-from hero_rt.profile import Profile, parse_profile
+from hero_rt.spec.profile import Profile, parse_profile
 from tests.test_commands import run
 
 pytestmark = pytest.mark.xdist_group("dynamic")

@@ -18,7 +18,7 @@ from hero_export.checkpoint import Checkpoint
 from hero_export.formats import BuildSettings
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.errors import EngineError
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 from tests.test_commands import run
 
 TINY = BuildSettings(Checkpoint("random", "hero-tiny"))
@@ -30,7 +30,7 @@ SLOW_BUILD = """
 import os, pathlib, sys, time
 import hero_export.build as build, hero_export.formats as formats, hero_export.worker as worker
 from hero_export.checkpoint import Checkpoint
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 
 folder, reached, phase = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
 build.SUBMODULES = ("vae_encoder", "vae_decoder")
@@ -174,7 +174,7 @@ import pathlib, resource, os, sys
 import hero_export.build as build, hero_export.formats as formats
 from hero_export.checkpoint import Checkpoint
 from hero_rt.errors import HeroError
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 build.SUBMODULES = ("vae_encoder",)
 if __name__ == "__main__":
     {limit}

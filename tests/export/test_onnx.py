@@ -19,8 +19,8 @@ from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
-from hero_rt.models.boundary import SUBMODULES, submodule_io
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES, submodule_io
+from hero_rt.spec.profile import Profile
 
 PROFILE = Profile(64, 64, 16)
 HERO_NODES = {"refnet": 19 * 2, "flow_encoder": 8 * 2, "unet_step": 20 * 2}  # two attentions a motion module

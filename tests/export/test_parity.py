@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from hero_rt import Outpainter
-from hero_rt.canvas import Canvas
 from hero_rt.engines import Observer, open_engines
 from hero_rt.engines.eager import EagerEngines
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.profile import Profile
 from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import clip_pixels, window_inputs
 from tests.clips import small_clip

@@ -21,8 +21,8 @@ from hero_rt.engines.eager import EagerEngine
 from hero_rt.engines.manifest import sha256_of
 from hero_rt.errors import EngineError
 from hero_rt.models import HeroModel
-from hero_rt.models.boundary import SUBMODULES
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import SUBMODULES
+from hero_rt.spec.profile import Profile
 from tests.test_commands import run
 
 pytestmark = pytest.mark.xdist_group("plans")

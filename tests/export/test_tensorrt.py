@@ -15,7 +15,7 @@ from hero_export.tensorrt import build_plan
 from hero_rt.engines.tensorrt import BACKENDS
 from hero_rt.errors import EngineError, HeroError, UsageError
 from hero_rt.models import HeroModel
-from hero_rt.profile import Profile
+from hero_rt.spec.profile import Profile
 from tests.test_commands import run
 
 SM89 = PlanOptions(compute_capability=("sm_89",))

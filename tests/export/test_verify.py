@@ -14,7 +14,7 @@ from hero_export.checkpoint import Checkpoint
 from hero_export.verify import THRESHOLDS, relative_l2
 from hero_rt.engines import read_manifest
 from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
-from hero_rt.models.boundary import SUBMODULES
+from hero_rt.spec.boundary import SUBMODULES
 from tests.clips import CARPHONE
 from tests.manifests import edit_manifest
 from tests.test_commands import run

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hero_rt.engines.eager import ModuleEngine
 from hero_rt.engines.engine import Binding, Engine, EngineSet, Observer
-from hero_rt.models.boundary import submodule_io
-from hero_rt.models.config import HeroConfig
-from hero_rt.profile import Profile
+from hero_rt.spec.boundary import submodule_io
+from hero_rt.spec.config import HeroConfig
+from hero_rt.spec.profile import Profile
 
 
 class Recorder(Observer):

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hero_rt.canvas import ANCHORS, TASKS, Canvas
 from hero_rt.errors import UsageError
+from hero_rt.spec.canvas import ANCHORS, TASKS, Canvas
 from hero_rt.stages.composite import composite
+from hero_rt.stages.place import latent_mask, pixel_mask, place_finished, place_source
 
 sides = st.tuples(*[st.integers(0, 40)] * 4).filter(any)
 sizes = st.tuples(st.integers(1, 60), st.integers(1, 60))
@@ -112,18 +113,18 @@ def test_placed_pixels_and_masks_agree_with_a_plain_numpy_canvas(size, padding):
     known = np.zeros((canvas.model_height, canvas.model_width), bool)
     known[top : top + height, left : left + width] = True
 
-    placed = canvas.place(frames)
+    placed = place_source(canvas, frames)
     assert placed.dtype == torch.float32
     np.testing.assert_allclose(placed.permute(0, 2, 3, 1), expected, atol=1e-6)
-    np.testing.assert_array_equal(canvas.pixel_mask()[0], ~known)
+    np.testing.assert_array_equal(pixel_mask(canvas)[0], ~known)
     cells = known.reshape(canvas.model_height // 8, 8, canvas.model_width // 8, 8).all(axis=(1, 3))
-    np.testing.assert_array_equal(canvas.latent_mask()[0], ~cells)
+    np.testing.assert_array_equal(latent_mask(canvas)[0], ~cells)
 
 
 def test_finished_frames_are_known_everywhere_and_their_strip_repeats_the_edge():
     canvas = Canvas.from_padding(10, 10, (1, 2, 2, 1))  # 13x13 in a model frame of 16x16
     finished = np.random.default_rng(0).integers(0, 256, (3, 13, 13, 3), dtype=np.uint8)
-    placed = canvas.place_finished(finished)
+    placed = place_finished(canvas, finished)
     expected = np.pad(finished, ((0, 0), (0, 3), (0, 3), (0, 0)), mode="edge") / 127.5 - 1
     np.testing.assert_allclose(placed.permute(0, 2, 3, 1), expected, atol=1e-6)
 
@@ -204,9 +205,9 @@ def test_fine_texture_lost_by_the_model_is_not_drawn_out_as_streaks():
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(lambda c: c.place(np.zeros((1, 8, 9, 3), np.uint8)), id="source-of-another-size"),
-        pytest.param(lambda c: c.place(np.zeros((1, 8, 8, 3), np.float32)), id="source-of-floats"),
-        pytest.param(lambda c: c.place_finished(np.zeros((1, 8, 8, 3), np.uint8)), id="finished-of-source-size"),
+        pytest.param(lambda c: place_source(c, np.zeros((1, 8, 9, 3), np.uint8)), id="source-of-another-size"),
+        pytest.param(lambda c: place_source(c, np.zeros((1, 8, 8, 3), np.float32)), id="source-of-floats"),
+        pytest.param(lambda c: place_finished(c, np.zeros((1, 8, 8, 3), np.uint8)), id="finished-of-source-size"),
         pytest.param(
             lambda c: composite(c, torch.zeros(1, 3, 16, 8), np.zeros((1, 8, 8, 3), np.uint8), 8),
             id="generated-too-narrow",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hero_rt.canvas import Canvas
 from hero_rt.models import HeroConfig
+from hero_rt.spec.canvas import Canvas
 from hero_rt.stages.fill import camera_motion, propagated
 from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import window_inputs

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hero_rt.canvas import Canvas
 from hero_rt.errors import UsageError
+from hero_rt.spec.canvas import Canvas
 from hero_rt.stages.flow import _raft_model, flow_mask, optical_flow
+from hero_rt.stages.place import pixel_mask
 from tests.clips import moving_texture
 
 
@@ -54,9 +55,9 @@ def test_flow_is_divided_by_the_canvas_and_zero_where_unknown():
     assert encoded.shape == (2, 3, 16, 32)
     np.testing.assert_allclose(encoded[:, 0, 3:15, 7:27], flow[:, 0] / 32, rtol=1e-6)
     np.testing.assert_allclose(encoded[:, 1, 3:15, 7:27], flow[:, 1] / 16, rtol=1e-6)
-    unknown = canvas.pixel_mask()[0] == 1
+    unknown = pixel_mask(canvas)[0] == 1
     assert not encoded[:, :2, unknown].any()
-    assert torch.equal(encoded[:, 2], canvas.pixel_mask().expand(2, -1, -1))
+    assert torch.equal(encoded[:, 2], pixel_mask(canvas).expand(2, -1, -1))
 
 
 def test_flow_scale_is_the_pixels_that_become_one_on_any_canvas():

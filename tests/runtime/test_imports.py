@@ -23,7 +23,7 @@ def test_engines_run_without_the_networks_and_their_libraries(engine_folder):
     done = subprocess.run([sys.executable, "-c", SCRIPT, engine_folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
-    assert {"torch", "onnxruntime", "diffusers.schedulers", "hero_rt.models.boundary"} <= loaded
+    assert {"torch", "onnxruntime", "diffusers.schedulers", "hero_rt.spec.boundary"} <= loaded
     assert not loaded & {"transformers", "diffusers.models", "hero_rt.models.hero", "hero_rt.models.unet", "onnx"}
 
 
@@ -49,6 +49,6 @@ def test_a_session_does_not_know_the_outpainter_nor_a_canvas_the_composite():
     code = (
         "import sys, hero_rt.session; assert 'hero_rt.outpainter' not in sys.modules\n"
         "import sys; [sys.modules.pop(m) for m in list(sys.modules) if m.startswith('hero_rt')]\n"
-        "import hero_rt.canvas; assert not [m for m in sys.modules if m.startswith('hero_rt.stages')]"
+        "import hero_rt.spec.canvas; assert not [m for m in sys.modules if m.startswith('hero_rt.stages')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

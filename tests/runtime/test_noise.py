@@ -4,9 +4,9 @@ import diffusers
 import pytest
 import torch
 
-from hero_rt.models.config import HeroConfig
 from hero_rt.noise import MAX_SEED, Purpose, StepNoise, frame_noise
 from hero_rt.sampling import make_scheduler, set_steps, step_arguments
+from hero_rt.spec.config import HeroConfig
 from hero_rt.stages.denoise import denoise
 
 SHAPE = (4, 16, 16)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from hero_rt import Outpainter
-from hero_rt.canvas import Canvas
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.models import HeroConfig, HeroModel
 from hero_rt.plan import profile_of
-from hero_rt.profile import Profile
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.profile import Profile
 from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import prepare_window
 from hero_rt.video import open_video

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from hero_rt.errors import UsageError
-from hero_rt.models.boundary import FREE, submodule_boundary
-from hero_rt.models.config import HeroConfig
-from hero_rt.profile import Profile, ProfileRange, parse_profile
+from hero_rt.spec.boundary import FREE, submodule_boundary
+from hero_rt.spec.config import HeroConfig
+from hero_rt.spec.profile import Profile, ProfileRange, parse_profile
 
 RANGE = "128x72..256x72..512x72x16-cfg"
 

@@ -11,7 +11,6 @@ import typer.main
 
 import hero_rt.cli
 from hero_rt import Outpainter
-from hero_rt.canvas import ANCHORS, TASKS, Canvas
 from hero_rt.errors import UsageError
 from hero_rt.request import (
     FRAME_KEYWORDS,
@@ -24,6 +23,7 @@ from hero_rt.request import (
     Task,
     TaskName,
 )
+from hero_rt.spec.canvas import ANCHORS, TASKS, Canvas
 
 FRAMES = [
     pytest.param({"pad": (1, 2, 3, 4)}, Padding(top=1, right=2, bottom=3, left=4), id="padding"),

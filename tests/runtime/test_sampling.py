@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from hero_rt.errors import UsageError
-from hero_rt.models.config import HeroConfig
 from hero_rt.noise import StepNoise
 from hero_rt.sampling import SAMPLERS, make_scheduler, set_steps, step_arguments
+from hero_rt.spec.config import HeroConfig
 from hero_rt.stages.denoise import denoise
 
 CONFIG = HeroConfig.from_preset("hero-tiny").scheduler  # from pure noise: a signal-to-noise ratio of zero at t = 999

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from hero_rt.canvas import Canvas
 from hero_rt.errors import VideoError
+from hero_rt.spec.canvas import Canvas
 from hero_rt.video import contact_sheet, create_video, open_video
 from tests.clips import moving_texture, real_clip
 

@@ -13,10 +13,10 @@ from hero_export.compose import sources
 from hero_export.compose.report import Report
 from hero_export.compose.sources import Source
 from hero_rt.errors import UsageError
-from hero_rt.models.config import LATENT_CHANNELS, HeroConfig
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.refnet import RefNet3D
 from hero_rt.models.unet import UNet3D
+from hero_rt.spec.config import LATENT_CHANNELS, HeroConfig
 
 _EMBEDDING = "controlnet_cond_embedding."
 _ZERO = {

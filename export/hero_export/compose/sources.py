@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hero_rt.errors import UsageError
-from hero_rt.models.config import HeroConfig
+from hero_rt.spec.config import HeroConfig
 
 Weights = dict[str, Tensor]
 _LDM_UNET = "model.diffusion_model."

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hero_rt.engines.aoti import GraphedCalls
-from hero_rt.models.boundary import TensorSpec
+from hero_rt.spec.boundary import TensorSpec
 
 CPU = torch.device("cpu")
 

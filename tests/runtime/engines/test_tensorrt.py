@@ -19,7 +19,7 @@ from hero_rt.engines.manifest import Target
 from hero_rt.engines.tensorrt import BACKENDS, TensorRTEngine
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
-from hero_rt.models.boundary import FREE, TensorSpec
+from hero_rt.spec.boundary import FREE, TensorSpec
 from tests.runtime.engines import fake_gpu
 from tests.runtime.engines.fake_gpu import TORCH_STREAM, FakeCuda, fake_tensorrt
 

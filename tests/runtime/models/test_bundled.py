@@ -6,8 +6,8 @@ import torch
 
 from hero_export.checkpoint import Checkpoint
 from hero_rt import Outpainter
-from hero_rt.canvas import Canvas
 from hero_rt.models.hero import BUNDLED, HeroModel
+from hero_rt.spec.canvas import Canvas
 from tests.clips import small_clip
 
 

@@ -1,13 +1,11 @@
-"""Where the source lies in the frame to fill: placement and masks."""
+"""Where the source lies in the frame to fill."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hero_rt.errors import UsageError
-from hero_rt.models.config import VAE_SCALE
+from hero_rt.spec.config import VAE_SCALE
 
 TASKS = {"OPC": "all four sides", "OPV": "left and right", "OPH": "top and bottom"}
 ANCHORS = {  # share of the padding that goes to the left and to the top
@@ -121,33 +119,6 @@ class Canvas:
         """The source's part of whole frames, [F, H, W, 3] to a view [F, h, w, 3]."""
         return whole[:, *self.source]
 
-    def place(self, frames: np.ndarray) -> Tensor:
-        """uint8 [F, h, w, 3] source frames to [F, 3, MH, MW] in [-1, 1]; unknown pixels are 0."""
-        check_frames(frames, self.source_width, self.source_height, "source")
-        out = torch.zeros(len(frames), 3, self.model_height, self.model_width)
-        out[:, :, *self.source] = _signed(frames)
-        return out
-
-    def place_finished(self, frames: np.ndarray) -> Tensor:
-        """uint8 [F, H, W, 3] outpainted frames to [F, 3, MH, MW] in [-1, 1]: known everywhere.
-
-        The strip beyond the target, which no frame has, repeats the target's edge: these frames' masks say that
-        every cell is known.
-        """
-        check_frames(frames, self.width, self.height, "finished")
-        edge = (0, self.model_width - self.width, 0, self.model_height - self.height)
-        return torch.nn.functional.pad(_signed(frames), edge, mode="replicate")
-
-    def pixel_mask(self) -> Tensor:
-        """[1, MH, MW], 1 = generate."""
-        mask = torch.ones(1, self.model_height, self.model_width)
-        mask[:, *self.source] = 0
-        return mask
-
-    def latent_mask(self) -> Tensor:
-        """[1, MH/8, MW/8], 1 = generate: a cell is known only where all its 8x8 pixels are."""
-        return torch.nn.functional.max_pool2d(self.pixel_mask(), VAE_SCALE)
-
 
 def check_frames(frames: np.ndarray, width: int, height: int, what: str) -> None:
     """Raise UsageError where `frames` are not uint8 [F, height, width, 3]."""
@@ -155,7 +126,3 @@ def check_frames(frames: np.ndarray, width: int, height: int, what: str) -> None
         raise UsageError(
             f"{what} frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, {height}, {width}, 3]"
         )
-
-
-def _signed(frames: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
