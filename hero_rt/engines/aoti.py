@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hero_rt.engines.engine import Binding, Engine, Pool
+from hero_rt.engines.engine import Binding, Engine
 from hero_rt.engines.manifest import Target
+from hero_rt.engines.slots import Slot, SlotBinding, Slots
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import Specs
@@ -65,45 +66,42 @@ class AotiEngine(Engine):
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise EngineError(f"{path}: torch {torch.__version__} cannot load it: {reason}") from error
-        self._graphs = Pool(lambda: GraphedCalls(self.name, self._package, inputs, self._device)) if on_cuda else None
+        self._slots = Slots(path.name, self._make_slot) if on_cuda else None
+
+    def _make_slot(self) -> "GraphedCalls":
+        return GraphedCalls(self.name, self._package, self.inputs, self._device)
 
     @property
     def device(self) -> torch.device:
         return self._device
 
     def _bind(self, constants: Mapping[str, Tensor]) -> Binding:
-        if self._graphs is None:  # the compiled code was specialised to dense inputs
+        if self._slots is None:  # the compiled code was specialised to dense inputs
             return Binding({name: tensor.contiguous() for name, tensor in constants.items()})
-        pool = self._graphs
         with self._lock:
-            graph = pool.take()
-            return GraphBinding(graph.fill(constants), graph, lambda: pool.give(graph))
+            binding = self._slots.bind(constants)
+            binding.slot.load(binding)
+        return binding
 
     @torch.inference_mode()
     def _run(self, binding: Binding, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if isinstance(binding, GraphBinding):
+        if isinstance(binding, SlotBinding):
             with self._lock:
-                binding.graph.fill(inputs)
-                out = binding.graph()
+                binding.slot.load(binding)
+                binding.slot.copy_in(inputs)
+                out = binding.slot()
         else:
             given = {**binding.constants, **{name: tensor.contiguous() for name, tensor in inputs.items()}}
             out = self._package(*(given[name] for name in self.inputs))
         return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
 
     def _close(self) -> None:
-        self._graphs = None
+        if self._slots is not None:
+            self._slots.close()
         del self._package
 
 
-class GraphBinding(Binding):
-    """Constants in the static buffers of a captured graph."""
-
-    def __init__(self, constants: Mapping[str, Tensor], graph: "GraphedCalls", release: Callable[[], None]):
-        super().__init__(constants, release)
-        self.graph = graph
-
-
-class GraphedCalls:
+class GraphedCalls(Slot):
     """A package on static buffers. The first call warms up on a stream of its own, the second is captured.
 
     Where it cannot be captured, every call runs as the first did: slower, not wrong.
@@ -111,19 +109,20 @@ class GraphedCalls:
 
     def __init__(self, name: str, run: Callable[..., Any], inputs: Specs, device: torch.device):
         self._name, self._run = name, run
-        self._buffers = {
-            name: torch.zeros(spec.shape, dtype=spec.dtype, device=device) for name, spec in inputs.items()
-        }
+        super().__init__(
+            {name: torch.zeros(spec.shape, dtype=spec.dtype, device=device) for name, spec in inputs.items()}
+        )
         self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._out: Any = None
         self._calls = 0
 
-    def fill(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copy `tensors` into their buffers, and return those."""
+    def copy_in(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
-            self._buffers[name].copy_(tensor)
-        return {name: self._buffers[name] for name in tensors}
+            self.buffers[name].copy_(tensor)
+
+    def close(self) -> None:
+        self._graph, self._out, self.buffers = None, None, {}
 
     def __call__(self) -> tuple[Tensor, ...]:
         """Results in memory of their own: the graph's belongs to its next launch."""
@@ -136,7 +135,7 @@ class GraphedCalls:
             current = torch.cuda.current_stream()
             self._stream.wait_stream(current)
             with torch.cuda.stream(self._stream):
-                self._out = self._run(*self._buffers.values())
+                self._out = self._run(*self.buffers.values())
             current.wait_stream(self._stream)
         out = (self._out,) if isinstance(self._out, Tensor) else self._out
         return tuple(tensor.clone() for tensor in out)
@@ -147,7 +146,7 @@ class GraphedCalls:
         self._stream.wait_stream(current)
         try:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                out = self._run(*self._buffers.values())
+                out = self._run(*self.buffers.values())
         except RuntimeError as error:
             torch.cuda.set_stream(current)  # PyTorch leaves the capture's where ending it fails
             _log.warning("%s runs without a CUDA graph: %s", self._name, error)

@@ -3,7 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +12,6 @@ from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import Specs
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile
-
-_T = TypeVar("_T")
 
 
 class Binding:
@@ -182,33 +180,6 @@ class EngineSet(ABC):
 
     def _close(self) -> None:  # noqa: B027
         """Release what a format holds beside its engines; there may be nothing."""
-
-
-class Pool(Generic[_T]):
-    """Things that are costly to make, used by one caller at a time and then kept for the next."""
-
-    def __init__(self, make: Callable[[], _T]):
-        self._make = make
-        self._all: list[_T] = []
-        self._free: list[_T] = []
-        self._lock = threading.Lock()
-
-    def take(self) -> _T:
-        with self._lock:
-            if self._free:
-                return self._free.pop()
-            self._all.append(self._make())
-            return self._all[-1]
-
-    def give(self, item: _T) -> None:
-        with self._lock:
-            self._free.append(item)
-
-    def empty(self) -> list[_T]:
-        """Forget all that was made, and return it."""
-        with self._lock:
-            made, self._all, self._free = self._all, [], []
-            return made
 
 
 def check_tensors(

@@ -2,7 +2,7 @@
 
 import importlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from packaging.version import Version
 from torch import Tensor
 
 from hero_rt.engines.cuda import CudaGraph
-from hero_rt.engines.engine import Binding, Engine, Pool
+from hero_rt.engines.engine import Engine
 from hero_rt.engines.manifest import Target
+from hero_rt.engines.slots import Slot, SlotBinding, Slots
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import FREE, Specs, TensorSpec
@@ -146,34 +147,31 @@ class TensorRTEngine(Engine):
         self, trt: Any, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
     ):
         super().__init__(path.name, inputs, outputs)
-        self._trt, self._workspace = trt, workspace
+        self._workspace = workspace
         with workspace.stream:
             self._plan = workspace.loaded(path, lambda: Plan(trt, path, beside))
-        self._contexts = Pool(self._make_context)
-        self._contexts.give(self._contexts.take())  # now: a plan that does not fit should fail on opening
+        self._slots = Slots(self.name, lambda: PlanContext(trt, self._plan, inputs, outputs, workspace))
 
     @property
     def device(self) -> torch.device:
         return self._workspace.device
 
-    def _make_context(self) -> "PlanContext":
-        return PlanContext(self._trt, self._plan, self.inputs, self.outputs, self._workspace)
-
-    def _bind(self, constants: Mapping[str, Tensor]) -> "ContextBinding":
-        given, stream = self._ready(constants), self._workspace.stream
+    def _bind(self, constants: Mapping[str, Tensor]) -> "SlotBinding[PlanContext]":
+        given = self._ready(constants)
         with self._workspace.lock:
-            own = self._contexts.take()
+            binding = self._slots.bind(given)
             if given:
-                with stream:
-                    own.copy_in(given)
-        return ContextBinding({name: own.buffers[name] for name in constants}, own, lambda: self._contexts.give(own))
+                with self._workspace.stream:
+                    binding.slot.load(binding)
+        return binding
 
-    def _run(self, binding: "ContextBinding", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        own, stream = binding.own, self._workspace.stream
+    def _run(self, binding: "SlotBinding[PlanContext]", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        own, stream = binding.slot, self._workspace.stream
         # PyTorch's own memory: the buffers belong to the next run, and results of several windows are held at once
         results = {name: torch.empty_like(own.buffers[name]) for name in self.outputs}
         given = self._ready(inputs)
         with self._workspace.lock, stream:
+            own.load(binding)
             own.copy_in(given)
             own.run()
             for name, result in results.items():
@@ -182,8 +180,7 @@ class TensorRTEngine(Engine):
 
     def _close(self) -> None:
         self._workspace.stream.synchronize()
-        for own in self._contexts.empty():
-            own.close()
+        self._slots.close()
         del self._plan
 
     def _ready(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,25 +192,17 @@ class TensorRTEngine(Engine):
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-class ContextBinding(Binding):
-    """Constants in the buffers of an execution context."""
-
-    def __init__(self, constants: Mapping[str, Tensor], own: "PlanContext", release: Callable[[], None]):
-        super().__init__(constants, release)
-        self.own = own
-
-
-class PlanContext:
+class PlanContext(Slot):
     """An execution context of a plan, its buffers, and the CUDA graph captured on them."""
 
     def __init__(self, trt: Any, plan: Plan, inputs: Specs, outputs: Specs, workspace: Workspace):
         self._plan, self._stream = plan, workspace.stream
         with self._stream:
             self._context, self._scratch = plan.context(trt, inputs, outputs, workspace)
-        self.buffers = {
-            name: torch.empty(spec.shape, dtype=spec.dtype, device=workspace.device)
-            for name, spec in {**inputs, **outputs}.items()
-        }
+        tensors = {**inputs, **outputs}.items()
+        super().__init__(
+            {name: torch.empty(spec.shape, dtype=spec.dtype, device=workspace.device) for name, spec in tensors}
+        )
         for name, buffer in self.buffers.items():
             if not self._context.set_tensor_address(name, buffer.data_ptr()):
                 raise plan.failed(f"tensor {name!r} takes no address")

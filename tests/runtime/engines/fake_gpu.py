@@ -183,8 +183,8 @@ class Engine:
 
     device_memory_size_v2 = 1000
 
-    def __init__(self, logger: Any, cuda: FakeCuda, failing: bool, shape: tuple[int, ...]):
-        self.logger, self.cuda, self.failing = logger, cuda, failing
+    def __init__(self, logger: Any, cuda: FakeCuda, failing: bool, shape: tuple[int, ...], contexts: int):
+        self.logger, self.cuda, self.failing, self.contexts = logger, cuda, failing, contexts
         f32, f16 = real.DataType.FLOAT, real.DataType.HALF
         into, out = real.TensorIOMode.INPUT, real.TensorIOMode.OUTPUT
         self.tensors = {"x": (into, shape, f32), "c": (into, shape, f16), "y": (out, shape, f32)}
@@ -202,12 +202,13 @@ class Engine:
     def get_tensor_dtype(self, name: str) -> Any:
         return self.tensors[name][2]
 
-    def create_execution_context(self, strategy: Any) -> ExecutionContext:
+    def create_execution_context(self, strategy: Any) -> ExecutionContext | None:
         assert strategy == real.ExecutionContextAllocationStrategy.USER_MANAGED
-        return ExecutionContext(self)
+        self.contexts -= 1
+        return ExecutionContext(self) if self.contexts >= 0 else None  # None: TensorRT's answer where memory is short
 
 
-def fake_tensorrt(cuda: FakeCuda, failing: bool = False, shape: tuple[int, ...] = (2, 3)) -> Any:
+def fake_tensorrt(cuda: FakeCuda, failing: bool = False, shape: tuple[int, ...] = (2, 3), contexts: int = 100) -> Any:
     """A module like tensorrt_rtx, whose Runtime opens the bytes b"a plan"."""
 
     class Runtime:
@@ -218,7 +219,7 @@ def fake_tensorrt(cuda: FakeCuda, failing: bool = False, shape: tuple[int, ...] 
             if serialized_engine != b"a plan":
                 self.logger.log(real.ILogger.ERROR, "Serialization assertion failed\n")
                 return None
-            return Engine(self.logger, cuda, failing, shape)
+            return Engine(self.logger, cuda, failing, shape, contexts)
 
     shared = ("ILogger", "DataType", "TensorIOMode", "ExecutionContextAllocationStrategy")
     return SimpleNamespace(

@@ -77,7 +77,7 @@ def test_the_second_call_is_captured_and_every_call_returns_the_numbers_of_its_o
     calls = GraphedCalls("package.pt2", package, {"x": TensorSpec((3,), torch.float32)}, CPU)
     results = []
     for number in range(4):
-        calls.fill({"x": torch.full((3,), float(number))})
+        calls.copy_in({"x": torch.full((3,), float(number))})
         results += calls()
     assert [result.tolist() for result in results] == [[2.0 * number] * 3 for number in range(4)]
     assert len(ran) == (1 if capturable else 4)

@@ -63,13 +63,36 @@ def test_a_context_is_used_again_once_its_binding_is_closed_and_by_one_binding_a
     engine = open_engine(gpu, tmp_path)
     x, c = values(0)
     with engine.bind({"c": c}) as first, engine.bind({"c": 2 * c}) as second:
-        assert first.own is not second.own
-        used = {id(first.own), id(second.own)}
+        assert first.slot is not second.slot
+        used = {id(first.slot), id(second.slot)}
     with engine.bind({"c": c}) as third:
-        assert id(third.own) in used
+        assert id(third.slot) in used
         assert torch.equal(engine.run(third, x=x)["y"], 2 * x + c)
     with pytest.raises(EngineError, match="this binding is closed; bind the constants again"):
         engine.run(third, x=x)
+
+
+def test_windows_share_buffers_where_memory_holds_no_more_and_keep_their_own_constants(gpu, tmp_path, caplog):
+    engine = open_engine(gpu, tmp_path, contexts=2)
+    x, c = values(0)
+    bindings = [engine.bind({"c": factor * c}) for factor in range(1, 6)]
+    assert len({id(binding.slot) for binding in bindings}) == 2
+    assert "unet_step.plan: windows share buffers" in caplog.text
+    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [0, 0, 2, 2, 4, 0]):
+        for number in order:
+            assert torch.equal(engine.run(bindings[number], x=x)["y"], 2 * x + (number + 1) * c)
+    for binding in bindings[1:]:
+        binding.close()
+    assert torch.equal(engine.run(bindings[0], x=x)["y"], 2 * x + c)
+    gpu.calls.clear()
+    engine.run(bindings[0], x=x)
+    assert gpu.calls.count("copy") == 2  # the input and the result
+    bindings[0].close()
+
+
+def test_an_engine_that_memory_does_not_hold_once_is_refused_on_opening(gpu, tmp_path):
+    with pytest.raises(EngineError, match=r"unet_step\.plan: no execution context; is there enough GPU memory"):
+        open_engine(gpu, tmp_path, contexts=0)
 
 
 def test_the_second_call_is_captured_and_later_ones_only_launch(gpu, tmp_path):
@@ -103,7 +126,7 @@ def test_engines_of_a_folder_share_one_stream_and_one_scratch(gpu, tmp_path):
     assert gpu.calls.count("stream") == 1
     assert workspace.scratch(1).numel() == 4096
     bindings = [engine.bind() for engine in engines]
-    assert len({binding.own._context._memory for binding in bindings}) == 1
+    assert len({binding.slot._context._memory for binding in bindings}) == 1
     for binding in bindings:
         binding.close()
     larger = workspace.scratch(5000)
@@ -209,7 +232,7 @@ def test_without_a_gpu_the_device_is_refused():
 
 @pytest.mark.parametrize("name", fake_gpu.STANDS_FOR)
 def test_the_fake_has_no_name_that_the_real_library_lacks(name):
-    own = {"logger", "cuda", "failing", "tensors"}
+    own = {"logger", "cuda", "failing", "tensors", "contexts"}
     fake, owner = (
         (fake_tensorrt(FakeCuda()).Runtime if name == "Runtime" else getattr(fake_gpu, name)),
         fake_gpu.STANDS_FOR[name],
