@@ -88,6 +88,7 @@ class OutpaintSession:
         self._held: list[np.ndarray] = []  # source frames of the next window; the first were in the window before
         self._first = 0  # position in the clip of the first held frame
         self._finished: np.ndarray | None = None  # the held frames that are outpainted already
+        self._flow: np.ndarray | None = None  # of the held frames, as far as it was estimated: [m, 2, h, w]
         if latents is not None:
             plan.check_latents_exist()
             if plan.num_frames is not None:
@@ -158,6 +159,7 @@ class OutpaintSession:
             done[:carried] = self._finished
         keep = min(self.plan.request.overlap, count)
         self._held, self._finished = self._held[count - keep :], done[count - keep : count] if keep else None
+        self._flow = flow[count - keep : count - 1] if keep > 1 else None
         self._first += count - keep
         self._on_event(WindowFinished(self._window, done[carried:count]))
         self._window += 1
@@ -167,7 +169,7 @@ class OutpaintSession:
         """Prepare and denoise `source`, uint8 [N, h, w, 3]: one window, or a joint clip. Return latents and flow."""
         request = self.plan.request
         places = range(self._first, self._first + len(source))
-        flow = optical_flow(source, request.flow)
+        flow = self._estimate_flow(source)
         scheduler, arguments = self.plan.sampler()
 
         def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
@@ -183,6 +185,12 @@ class OutpaintSession:
             self._on_event(Prepared(self._window, steps))
             noise = StepNoise(request.seed, places, steps)
             return denoise(predict, self._initial_noise(home, places), scheduler, arguments, noise, on_step), flow
+
+    def _estimate_flow(self, source: np.ndarray) -> np.ndarray:
+        """Return flow float32 [N, 2, h, w]. Pairs of frames that the window before held are not estimated again."""
+        if self._flow is None:
+            return optical_flow(source, self.plan.request.flow)
+        return np.concatenate([self._flow, optical_flow(source[len(self._flow) :], self.plan.request.flow)])
 
     def _bind_windows(self, held: ExitStack, home: Device, source: np.ndarray, flow: np.ndarray) -> Predict:
         """Prepare every window on a device, and return the noise prediction of the whole, cross-faded."""

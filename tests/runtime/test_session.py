@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from hero_rt.plan import resolve
 from hero_rt.request import OutpaintRequest
 from hero_rt.schedule import Schedule
 from hero_rt.session import OutpaintSession, Prepared, StepDone, WindowFinished
+from hero_rt.spec.canvas import Canvas
+from hero_rt.stages.flow import flow_mask, optical_flow
 from hero_rt.video import open_video
 from hero_rt.windows import count_stream_windows
 from tests.clips import small_clip
@@ -40,6 +43,36 @@ def engines(request, tiny, engine_folder):
     opened = EagerEngines(tiny) if request.param == "eager" else open_engines(engine_folder, "cpu")
     yield opened
     opened.close()
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 2, 5, 15])
+def test_the_flow_between_two_frames_is_estimated_once_and_as_without_windows(monkeypatch, overlap):
+    source = small_clip(frames=40)
+    pairs = []
+    given_flow = []
+
+    def counted(frames, method):
+        pairs.extend((first.tobytes(), second.tobytes()) for first, second in pairwise(frames))
+        return optical_flow(frames, method)
+
+    class FlowInputs(Observer):
+        def before_run(self, engine, binding, inputs):
+            if engine.submodule == "flow_encoder":
+                given_flow.append(inputs["flow_mask"][:, :2].clone())
+
+    monkeypatch.setattr("hero_rt.session.optical_flow", counted)
+    engines = ZeroEngines()
+    engines.observers.append(FlowInputs())
+    session_for(engines, source, mode="stream", overlap=overlap, steps=1).push(source)
+    windows = [source[first : first + 16] for first in range(0, 25, 16 - overlap)]
+    assert (
+        len(pairs)
+        == len(set(pairs))
+        == (len(windows) * 15 if overlap < 2 else (len(windows) - 1) * (16 - overlap) + 15)
+    )
+    canvas = Canvas.from_padding(80, 64, PAD)
+    for seen, window in zip(given_flow, windows, strict=True):
+        assert torch.equal(seen, flow_mask(optical_flow(window), canvas, engines.config.flow_scale)[:, :2])
 
 
 @settings(max_examples=40, deadline=None)
