@@ -1,22 +1,52 @@
 """HERO runtime: video outpainting with PyTorch or compiled engines.
 
 >>> from hero_rt import Outpainter
->>> result = Outpainter.from_engines("engines")("clip.mp4", task="OPV", ratio=0.25)
+>>> Outpainter.from_engines("engines")("clip.mp4", task="OPV", ratio=0.25).save("wide.mp4")
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
+from hero_rt.errors import Cancelled, EngineError, HeroError, ParityError, UsageError, VideoError
+
 if TYPE_CHECKING:
-    from hero_rt.outpainter import Outpainter, OutpaintOutput
+    from hero_rt.outpainter import Outpainter
+    from hero_rt.output import OutpaintOutput, OutpaintStream
+    from hero_rt.request import OutpaintRequest, OutputOptions
+    from hero_rt.session import OutpaintSession
+    from hero_rt.spec.canvas import Canvas
 
 __version__ = "0.1.0"
-__all__ = ["OutpaintOutput", "Outpainter", "__version__"]
+__all__ = [
+    "Cancelled",
+    "Canvas",
+    "EngineError",
+    "HeroError",
+    "OutpaintOutput",
+    "OutpaintRequest",
+    "OutpaintSession",
+    "OutpaintStream",
+    "Outpainter",
+    "OutputOptions",
+    "ParityError",
+    "UsageError",
+    "VideoError",
+    "__version__",
+]
+
+_MODULES = {
+    "Canvas": "spec.canvas",
+    "OutpaintOutput": "output",
+    "OutpaintRequest": "request",
+    "OutpaintSession": "session",
+    "OutpaintStream": "output",
+    "Outpainter": "outpainter",
+    "OutputOptions": "request",
+}
 
 
 def __getattr__(name: str) -> object:
-    # lazily: `hero-rt --help` and a bare import need not wait for torch
-    if name in ("Outpainter", "OutpaintOutput"):
-        from hero_rt import outpainter
-
-        return getattr(outpainter, name)
+    # lazily: a bare import and `hero-rt --help` do not wait for PyTorch
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"hero_rt.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

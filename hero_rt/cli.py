@@ -4,27 +4,52 @@ import json
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from pydantic import Field
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from hero_rt.cli_errors import run_app
-from hero_rt.cli_options import request_of, with_options
-from hero_rt.engines.observers import ChromeTrace
-from hero_rt.errors import UsageError
-from hero_rt.request import OutpaintRequest, OutputOptions
-from hero_rt.session import StepDone
+from hero_rt.cli_options import given, request_of, with_options
+from hero_rt.cli_progress import SessionProgress
+from hero_rt.errors import EngineError, UsageError
+from hero_rt.request import Data, OutpaintRequest, OutputOptions, is_image_folder
+from hero_rt.video import contact_sheet, create_video, open_video
+
+if TYPE_CHECKING:
+    from hero_rt.outpainter import Outpainter
+
+
+class RunOptions(Data):
+    """What runs a request, and what is written beside the video."""
+
+    engines: Path | None = Field(None, description="Engine folder written by hero-export build-engines.")
+    checkpoint: str | None = Field(None, description="Run the PyTorch model of this checkpoint instead.")
+    device: str | None = Field(None, description="cpu, cuda or cuda:N; default: what the engines allow.")
+    frame_rate: str | None = Field(None, description="Of a folder of images: a number or a fraction. [8]")
+    contact_sheet: Path | None = Field(None, description="Also write this PNG: input and output.")
+    profile: Path | None = Field(None, description="Also write a Chrome trace of every engine run (JSON).")
+
+    def check(self) -> None:
+        """Refuse what can be refused before libraries are loaded. Raises UsageError, EngineError."""
+        if (self.engines is None) == (self.checkpoint is None):
+            raise UsageError("say what to run: exactly one of --engines and --checkpoint")
+        if self.engines is not None and not self.engines.is_dir():
+            raise EngineError(
+                f"engine folder {self.engines} does not exist; build one: hero-export build-engines --help"
+            )
+
+    def open(self) -> "Outpainter":
+        """Open the engines, or load the model."""
+        from hero_rt.outpainter import Outpainter
+
+        if self.engines is not None:
+            return Outpainter.from_engines(self.engines, self.device)
+        return Outpainter.from_pretrained(str(self.checkpoint), device=self.device)
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,69 +71,44 @@ Examples:
 [bold]hero-rt outpaint frames/ out/ --engines engines --size 512x512 --anchor bottom[/bold]   (PNG folders in and out)
 """
 )
-@with_options(OutpaintRequest, OutputOptions)
+@with_options(RunOptions, OutpaintRequest, OutputOptions)
 def outpaint(
     input: Annotated[Path, typer.Argument(help="A video file or a folder of images.")],
     output: Annotated[Path, typer.Argument(help="The video to write; without a suffix, a folder of PNGs.")],
-    engines: Annotated[Path | None, typer.Option(help="Engine folder written by hero-export build-engines.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Run the PyTorch model of this checkpoint instead.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: what the engines allow.")] = None,
     request: Annotated[Path | None, typer.Option(help="Read this request (JSON, see hero-rt schema) first.")] = None,
-    frame_rate: Annotated[str | None, typer.Option(help="Of a folder of images: a number or a fraction. [8]")] = None,
-    contact_sheet: Annotated[Path | None, typer.Option(help="Also write this PNG: input and output.")] = None,
-    profile: Annotated[Path | None, typer.Option(help="Also write a Chrome trace of every engine run (JSON).")] = None,
     **options: Any,
 ) -> None:
     """Outpaint a video."""
-    from hero_rt.outpainter import Outpainter
-    from hero_rt.video import contact_sheet as make_sheet
-    from hero_rt.video import create_video, open_video
-
     asked = request_of(options, None if request is None else OutpaintRequest.read(request))
-    written = OutputOptions.parse(
-        {name: options[name] for name in OutputOptions.model_fields if options[name] is not None}
-    )
-    if (engines is None) == (checkpoint is None):
-        raise UsageError("say what to run: exactly one of --engines and --checkpoint")
-    for path, option in ((contact_sheet, "--contact-sheet"), (profile, "--profile")):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{option} {path} cannot be written: there is no folder {path.parent}")
+    run, written = RunOptions.parse(given(options, RunOptions)), OutputOptions.parse(given(options, OutputOptions))
+    written.check_format(output)
+    run.check()
+    video = None if is_image_folder(output) else output
+    _check_folders({"OUTPUT": video, "--contact-sheet": run.contact_sheet, "--profile": run.profile})
+    from hero_rt.session import OutpaintSession  # after the checks: PyTorch takes seconds to load
+
     with ExitStack() as held:
-        source = held.enter_context(open_video(input, _fraction(frame_rate), asked.max_frames))
-        if engines is not None:
-            outpainter = Outpainter.from_engines(engines, device)
-        else:
-            outpainter = Outpainter.from_pretrained(str(checkpoint), device=device or "cpu")
-        held.enter_context(outpainter)
-        if profile is not None:
-            outpainter.engines.observers.append(held.enter_context(ChromeTrace(profile)))
-        bar = held.enter_context(_progress())
-        task = bar.add_task("denoise", total=None)
-        session = outpainter.session(
-            source, asked, lambda event: bar.advance(task) if isinstance(event, StepDone) else None
-        )
-        plan = session.plan
-        bar.update(task, total=plan.num_windows and plan.num_windows * asked.steps)
+        source = held.enter_context(open_video(input, _fraction(run.frame_rate), asked.max_frames))
+        outpainter = held.enter_context(run.open())
+        if run.profile is not None:
+            from hero_rt.engines.observers import ChromeTrace
+
+            outpainter.engines.observers.append(held.enter_context(ChromeTrace(run.profile)))
+        plan = outpainter.plan(source, asked)
         length = f"{source.num_frames or 'unknown number of'} frames at {source.frame_rate} fps"
         console.print(f"{input}: {plan.canvas.describe()}, {length}", soft_wrap=True)
-        with create_video(
-            output,
-            plan.canvas.width,
-            plan.canvas.height,
-            source.frame_rate,
-            input if written.audio and source.has_audio else None,
-            crf=written.crf,
-            pixel_aspect=source.pixel_aspect,
-        ) as writer:
-            shown: np.ndarray | None = None
-            for frames in session.run(source.frames()):
-                writer.write(frames)
-                shown = frames if shown is None else shown
-        if contact_sheet is not None and shown is not None:
-            make_sheet(shown, plan.canvas).save(contact_sheet)
-    console.print(
-        f"wrote {output}: {writer.num_frames} frames of {plan.canvas.width}x{plan.canvas.height}", soft_wrap=True
-    )
+        size = plan.canvas.width, plan.canvas.height
+        writer = held.enter_context(
+            create_video(output, *size, source.frame_rate, written, source.audio_file, source.pixel_aspect)
+        )
+        progress = held.enter_context(SessionProgress(console, plan.num_windows, asked.steps))
+        shown: np.ndarray | None = None
+        for frames in OutpaintSession(plan, outpainter.schedule, progress).run(source.frames()):
+            writer.write(frames)
+            shown = frames if shown is None else shown
+    if run.contact_sheet is not None and shown is not None:
+        contact_sheet(shown, plan.canvas).save(run.contact_sheet)
+    console.print(f"wrote {output}: {writer.num_frames} frames of {size[0]}x{size[1]}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]hero-rt schema > request.schema.json[/bold]")
@@ -156,16 +156,10 @@ def _fraction(text: str | None) -> Fraction | None:
     return rate
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+def _check_folders(paths: dict[str, Path | None]) -> None:
+    for name, path in paths.items():
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{name} {path} cannot be written: there is no folder {path.parent}")
 
 
 def main() -> None:

@@ -59,6 +59,11 @@ def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Paramet
     )
 
 
+def given(options: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Those of a command's `options` that were given and are fields of `model`."""
+    return {name: options[name] for name in model.model_fields if options.get(name) is not None}
+
+
 def request_of(options: dict[str, Any], base: OutpaintRequest | None) -> OutpaintRequest:
     """The request of a command whose options `with_options` added. Options go over `base`. Raises UsageError."""
     names = (*FRAME_KEYWORDS, *OutpaintRequest.model_fields)

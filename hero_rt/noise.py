@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-MAX_SEED = 2**64 - 1
 _BLOCK_BYTES = 64 * 2**20
 
 

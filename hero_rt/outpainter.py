@@ -1,6 +1,6 @@
 """The application's entry: a clip and a request in, the outpainted clip out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
@@ -11,21 +11,21 @@ from torch import Tensor
 
 from hero_rt.engines import EngineSet, open_engines
 from hero_rt.errors import UsageError
-from hero_rt.output import OutpaintOutput, OutputType, as_type
-from hero_rt.plan import profile_of, resolve
+from hero_rt.output import OutpaintOutput, OutpaintStream, OutputType, as_type
+from hero_rt.pipeline import PipelineMethods
+from hero_rt.plan import OutpaintPlan, profile_of, resolve
 from hero_rt.progress import ProgressBar
 from hero_rt.request import Anchor, FlowMethod, Mode, OutpaintRequest, TaskName
 from hero_rt.schedule import Schedule
 from hero_rt.session import OnEvent, OutpaintSession, StepDone
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.canvas import Canvas
-from hero_rt.spec.config import HeroConfig
 from hero_rt.video import Video, VideoSource, open_video
 
 StepEnd = Callable[["Outpainter", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
-class Outpainter:
+class Outpainter(PipelineMethods):
     """Outpaints clips with any engine set: the PyTorch model or a folder of engines. Threads may share it.
 
     With several engine sets (one checkpoint on several devices) the windows of a joint clip run in parallel.
@@ -37,19 +37,30 @@ class Outpainter:
     """
 
     def __init__(self, *engine_sets: EngineSet):
+        super().__init__()
         self.schedule = Schedule(engine_sets)
         self.engines = engine_sets[0]
-        self._progress_bar: dict[str, Any] = {}
 
     @classmethod
     def from_pretrained(
-        cls, checkpoint: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls,
+        checkpoint: str | Path,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        **hub: Any,
     ) -> "Outpainter":
-        """The PyTorch model of a checkpoint folder or Hub id. Any canvas size."""
+        """Load the PyTorch model of a checkpoint folder, "hero-tiny" or a Hub id. It takes any canvas size.
+
+        Args:
+            device: default: the GPU where there is one.
+            hub: revision, token, cache_dir, local_files_only and variant, as in diffusers.
+        Raises: UsageError where the checkpoint is missing or incomplete.
+        """
         from hero_rt.engines.eager import EagerEngines  # the networks' libraries take seconds, engines need none
         from hero_rt.models.hero import HeroModel
 
-        return cls(EagerEngines(HeroModel.from_pretrained(checkpoint, dtype, device)))
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(EagerEngines(HeroModel.from_pretrained(checkpoint, dtype, device, **hub)))
 
     @classmethod
     def from_engines(
@@ -62,10 +73,6 @@ class Outpainter:
         """
         return cls(*(open_engines(folder, name) for name in devices or (device,)))
 
-    @property
-    def config(self) -> HeroConfig:
-        return self.engines.config
-
     def close(self) -> None:
         """Close every engine set. Using the outpainter afterwards raises EngineError."""
         for device in self.schedule.devices:
@@ -77,10 +84,6 @@ class Outpainter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def set_progress_bar_config(self, **kwargs: Any) -> None:
-        """Keyword arguments of tqdm, as in diffusers: `disable=True` silences it."""
-        self._progress_bar = kwargs
-
     def warm_up(self, canvas: Canvas, guided: bool = False) -> None:
         """Open the engines for `canvas`, allocate their buffers and capture their graphs, before a user waits."""
         for device in self.schedule.devices:
@@ -88,12 +91,15 @@ class Outpainter:
             for submodule in SUBMODULES:
                 device.engines.open(submodule, profile).warm_up()
 
+    def plan(self, clip: VideoSource, request: OutpaintRequest) -> OutpaintPlan:
+        """Decide how a clip is outpainted, before a frame is decoded. Raises as `hero_rt.plan.resolve`."""
+        return resolve(request, clip, self.engines, self.scheduler)
+
     def session(
         self, clip: VideoSource, request: OutpaintRequest, on_event: OnEvent = lambda event: None, **arguments: Any
     ) -> OutpaintSession:
         """A session for a clip of this size; `arguments` are further ones of `OutpaintSession`. Raises as `resolve`."""
-        plan = resolve(request, clip, self.engines)
-        return OutpaintSession(plan, self.schedule, on_event, **arguments)
+        return OutpaintSession(self.plan(clip, request), self.schedule, on_event, **arguments)
 
     def __call__(
         self,
@@ -119,7 +125,7 @@ class Outpainter:
         flow: FlowMethod | None = None,
         generator: torch.Generator | None = None,
         latents: Tensor | None = None,
-        output_type: OutputType = "np",
+        output_type: OutputType = "uint8",
         callback_on_step_end: StepEnd | None = None,
     ) -> OutpaintOutput:
         """Outpaint a clip that is held in memory whole.
@@ -129,7 +135,8 @@ class Outpainter:
         ("16:9"), these two with `anchor`, and `task` (OPC, OPV, OPH) with `ratio`.
 
         Args:
-            video: a path, a folder of images, uint8 [N, h, w, 3], or an open source, which stays open.
+            video: a path, a folder of images, frames in memory (`hero_rt.video.to_frames` says which), or an open
+                source, which stays open.
             generator: gives the seed (its `initial_seed()`).
             latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
             callback_on_step_end: (outpainter, step, timestep, {"latents": ...}); may return a dict with new latents.
@@ -145,7 +152,7 @@ class Outpainter:
                 frames: Any = session.run_to_latents(source.frames())
             else:
                 frames = as_type(np.concatenate(list(session.run(source.frames()))), output_type)
-        return OutpaintOutput(frames, source.frame_rate, session.plan.canvas)
+        return OutpaintOutput(frames, source.frame_rate, session.plan.canvas, source.pixel_aspect, source.audio_file)
 
     def stream(
         self,
@@ -169,11 +176,11 @@ class Outpainter:
         flow: FlowMethod | None = None,
         generator: torch.Generator | None = None,
         callback_on_step_end: StepEnd | None = None,
-    ) -> Iterator[np.ndarray]:
+    ) -> OutpaintStream:
         """Outpaint a clip of any length in flat memory: yields uint8 [n, H, W, 3] as each window is finished.
 
         Arguments as in `__call__`. Bad input is refused now, not at the first `next()`. Frames are decoded as they are
-        needed; each window after the first starts from the last finished frames.
+        needed; each window after the first starts from the last finished frames. The stream can be saved as a video.
         """
         request = OutpaintRequest.from_call(request, locals() | {"mode": "stream"})
         with ExitStack() as stack:
@@ -181,14 +188,10 @@ class Outpainter:
             session = self.session(
                 source, request, ProgressBar(self._progress_bar), on_step=self._on_step(callback_on_step_end)
             )
-            return _run_and_close(session, source, stack.pop_all())
+            stack.pop_all()  # the stream closes it
+            return OutpaintStream(session, source)
 
     def _on_step(self, callback: StepEnd | None) -> Callable[[StepDone], Tensor | None]:
         if callback is None:
             return lambda step: None
         return lambda step: (callback(self, step.step, step.timestep, {"latents": step.latents}) or {}).get("latents")
-
-
-def _run_and_close(session: OutpaintSession, source: VideoSource, stack: ExitStack) -> Iterator[np.ndarray]:
-    with stack:
-        yield from session.run(source.frames())

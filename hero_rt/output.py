@@ -1,35 +1,100 @@
-"""What an outpainter returns, in the type that was asked for."""
+"""What an outpainter returns: a clip, or a stream of chunks. Either can be saved as a video."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 
+from hero_rt.errors import UsageError
+from hero_rt.request import OutputOptions
+from hero_rt.session import OutpaintSession
 from hero_rt.spec.canvas import Canvas
+from hero_rt.video import VideoSource, VideoWriter, create_video, to_frames
 
-OutputType = Literal["np", "pt", "pil", "latent"]
+OutputType = Literal["uint8", "np", "pt", "pil", "latent"]
 
 
 @dataclass(frozen=True)
 class OutpaintOutput:
     """An outpainted clip.
 
-    frames: uint8 [N, H, W, 3] RGB ("np"), FP32 [N, 3, H, W] in [0, 1] ("pt"), a list of PIL images ("pil"), or clean
-    latents FP32 [N, 4, h, w] ("latent"). frame_rate: the source's. canvas: where the source lies in the frames.
+    Attributes:
+        frames: by `output_type`: "uint8": uint8 [N, H, W, 3] RGB; "np": FP32 [N, H, W, 3] in [0, 1]; "pt": FP32
+            [N, 3, H, W] in [0, 1]; "pil": a list of PIL images; "latent": clean latents FP32 [N, 4, h, w].
+        frame_rate: the source's, frames a second.
+        canvas: where the source lies in the frames.
+        pixel_aspect: the source's shape of a pixel, width to height.
+        audio_file: the file whose audio belongs to the clip, or None.
     """
 
     frames: Any
     frame_rate: Fraction
     canvas: Canvas
+    pixel_aspect: Fraction = Fraction(1)
+    audio_file: Path | None = None
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write a video, or a folder of PNGs where `path` has no suffix. Return its path.
+
+        Frame rate, pixel shape and audio are the source's. `options` are fields of `OutputOptions`: crf, audio.
+        Raises UsageError for latents, VideoError where the file cannot be written.
+        """
+        if isinstance(self.frames, torch.Tensor) and self.frames.shape[1] != 3:
+            raise UsageError("latents are no frames; call the outpainter with another output_type to save a video")
+        with video_writer(path, self, OutputOptions.parse(options)) as writer:
+            writer.write(to_frames(self.frames))
+        return Path(path)
+
+
+class OutpaintStream(Iterator[np.ndarray]):
+    """Chunks uint8 [n, H, W, 3], each as soon as its window is finished. Closing it closes the source.
+
+    canvas, frame_rate, pixel_aspect, audio_file: as of `OutpaintOutput`. num_frames: None where unknown.
+    """
+
+    def __init__(self, session: OutpaintSession, source: VideoSource):
+        self.canvas, self.num_frames = session.plan.canvas, session.plan.num_frames
+        self.frame_rate, self.pixel_aspect = source.frame_rate, source.pixel_aspect
+        self.audio_file = source.audio_file
+        self._source, self._chunks = source, session.run(source.frames())
+
+    def __next__(self) -> np.ndarray:
+        try:
+            return next(self._chunks)
+        except BaseException:  # the end, too
+            self._source.close()
+            raise
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write the chunks that are still to come, as `OutpaintOutput.save` does, in flat memory."""
+        with video_writer(path, self, OutputOptions.parse(options)) as writer:
+            for frames in self:
+                writer.write(frames)
+        return Path(path)
+
+    def close(self) -> None:
+        """Stop early: nothing more is outpainted."""
+        self._chunks.close()
+        self._source.close()
+
+
+def video_writer(path: str | Path, clip: OutpaintOutput | OutpaintStream, options: OutputOptions) -> VideoWriter:
+    """Open a writer for frames that belong to `clip`. Raises UsageError, VideoError."""
+    canvas = clip.canvas
+    return create_video(path, canvas.width, canvas.height, clip.frame_rate, options, clip.audio_file, clip.pixel_aspect)
 
 
 def as_type(frames: np.ndarray, output_type: OutputType) -> Any:
     """uint8 [N, H, W, 3] as `output_type` ("latent" excepted)."""
-    if output_type == "np":
+    if output_type == "uint8":
         return frames
     if output_type == "pil":
         return [Image.fromarray(frame) for frame in frames]
+    if output_type == "np":
+        return frames.astype(np.float32) / 255
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import UsageError
 from hero_rt.request import OutpaintRequest
-from hero_rt.sampling import make_scheduler, set_steps, step_arguments
+from hero_rt.sampling import copy_scheduler, make_scheduler, set_steps, step_arguments
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.canvas import Canvas
 from hero_rt.spec.config import LATENT_CHANNELS, VAE_SCALE
@@ -28,7 +28,7 @@ class OutpaintPlan:
     """How one clip is outpainted.
 
     profile: the shapes of the denoising step. num_frames: of the clip, None where unknown. mode: "auto" is decided.
-    scheduler_config: diffusers' config of the checkpoint's sampler.
+    scheduler: the diffusers scheduler whose config every window's own is made from.
     """
 
     request: OutpaintRequest
@@ -36,7 +36,7 @@ class OutpaintPlan:
     profile: Profile
     num_frames: int | None
     mode: Literal["joint", "stream"]
-    scheduler_config: dict[str, Any]
+    scheduler: Any
 
     @property
     def window(self) -> int:
@@ -66,13 +66,15 @@ class OutpaintPlan:
 
     def sampler(self) -> tuple[Any, dict[str, Any]]:
         """A new scheduler with its timesteps set, and further arguments of its `step`."""
-        scheduler = make_scheduler(self.scheduler_config, self.request.sampler)
+        scheduler = copy_scheduler(self.scheduler, self.request.sampler)
         set_steps(scheduler, self.request.steps)
         return scheduler, step_arguments(scheduler, self.request.eta)
 
 
-def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet) -> OutpaintPlan:
+def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet, scheduler: Any = None) -> OutpaintPlan:
     """Decide how `clip` is outpainted. No frame is decoded and no engine is opened.
+
+    scheduler: a diffusers scheduler in place of the checkpoint's.
 
     Raises:
         UsageError: the request does not fit the clip or the checkpoint.
@@ -85,10 +87,11 @@ def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet) -> O
         num_frames = min(num_frames, request.max_frames)
     profile = profile_of(canvas, engines, request.guided)
     check_overlap(request.overlap, profile.frames)
-    plan = OutpaintPlan(request, canvas, profile, num_frames, _mode(request, num_frames), engines.config.scheduler)
+    scheduler = make_scheduler(engines.config.scheduler) if scheduler is None else scheduler
+    plan = OutpaintPlan(request, canvas, profile, num_frames, _mode(request, num_frames), scheduler)
     _, arguments = plan.sampler()
     if request.eta and not arguments:
-        name = request.sampler or engines.config.scheduler["_class_name"]
+        name = request.sampler or type(scheduler).__name__
         raise UsageError(f"eta is {request.eta}: it has no effect with sampler {name}; leave it out, or take ddim")
     for submodule in SUBMODULES:
         engines.check(submodule, profile)

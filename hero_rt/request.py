@@ -5,11 +5,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hero_rt.errors import UsageError
-from hero_rt.noise import MAX_SEED
 from hero_rt.spec.canvas import Canvas
 
 Anchor = Literal[
@@ -19,11 +17,13 @@ TaskName = Literal["OPC", "OPV", "OPH"]
 Mode = Literal["auto", "joint", "stream"]
 FlowMethod = Literal["dis", "raft"]
 
+MAX_SEED = 2**64 - 1
+
 _Pixels = Annotated[int, Field(ge=0)]
 _ANCHOR: Any = Field("center", description="Where the source lies in the target.")
 
 
-class _Data(BaseModel):
+class Data(BaseModel):
     """Frozen and strict: no unknown field, no float for an integer, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -37,7 +37,7 @@ class _Data(BaseModel):
             raise UsageError(_one_line(error)) from error
 
 
-class Padding(_Data):
+class Padding(Data):
     """Pixels to generate on each side of the source."""
 
     kind: Literal["padding"] = "padding"
@@ -55,7 +55,7 @@ class Padding(_Data):
         return Canvas(width, height, self.top, self.right, self.bottom, self.left)
 
 
-class TargetSize(_Data):
+class TargetSize(Data):
     """A frame of this size around the source."""
 
     kind: Literal["size"] = "size"
@@ -67,7 +67,7 @@ class TargetSize(_Data):
         return Canvas.from_size(width, height, self.width, self.height, self.anchor)
 
 
-class AspectRatio(_Data):
+class AspectRatio(Data):
     """The smallest frame of this aspect ratio that holds the source."""
 
     kind: Literal["aspect"] = "aspect"
@@ -83,7 +83,7 @@ class AspectRatio(_Data):
         return Canvas.from_aspect(width, height, float(across / down), self.anchor)
 
 
-class Task(_Data):
+class Task(Data):
     """A task of the paper, with the generated fraction of the target's extent."""
 
     kind: Literal["task"] = "task"
@@ -97,7 +97,7 @@ class Task(_Data):
 Frame = Annotated[Padding | TargetSize | AspectRatio | Task, Field(discriminator="kind")]
 
 
-class OutpaintRequest(_Data):
+class OutpaintRequest(Data):
     """What to outpaint and how.
 
     Serialises to JSON and back. Sources, initial latents and callbacks are arguments beside it.
@@ -167,7 +167,7 @@ class OutpaintRequest(_Data):
         if generator is not None and keywords["seed"] is not None:
             raise UsageError("seed and generator are both given; a generator only gives the seed: leave one out")
         if generator is not None:
-            if not isinstance(generator, torch.Generator):
+            if not hasattr(generator, "initial_seed"):
                 raise UsageError(f"generator is {generator!r}; give a torch.Generator, or seed={generator!r}")
             keywords["seed"] = generator.initial_seed()
         return cls.from_keywords(base, **keywords)
@@ -183,11 +183,22 @@ class OutpaintRequest(_Data):
             raise UsageError(f"request {path}: {_one_line(error)}") from error
 
 
-class OutputOptions(_Data):
+class OutputOptions(Data):
     """How the result is written to a file."""
 
     crf: int = Field(17, ge=0, le=51, description="x264 quality of the written video; lower is better.")
     audio: bool = Field(True, description="Copy the source's audio.")
+
+    def check_format(self, path: str | Path) -> None:
+        """Raise UsageError where an option that was given has no effect on `path`."""
+        if is_image_folder(path) and self.model_fields_set:
+            name = min(self.model_fields_set)
+            raise UsageError(f"{name} has no effect on the PNG folder {path}: leave it out, or name a video (.mp4)")
+
+
+def is_image_folder(path: str | Path) -> bool:
+    """Whether a result named so is a folder of PNGs, not a video."""
+    return not Path(path).suffix or str(path).endswith("/")
 
 
 FRAME_KEYWORDS = ("pad", "size", "aspect", "anchor", "task", "ratio")

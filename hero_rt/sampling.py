@@ -26,12 +26,22 @@ def make_scheduler(config: dict[str, Any], sampler: str | None = None) -> Any:
 
     sampler: a short name of `SAMPLERS` or a diffusers class name; None is the one the checkpoint names.
     """
-    wanted = sampler or config["_class_name"]
+    cls = _scheduler_class(sampler or config["_class_name"])
+    return cls.from_config({key: value for key, value in config.items() if key != "_class_name"})
+
+
+def copy_scheduler(scheduler: Any, sampler: str | None = None) -> Any:
+    """A new scheduler with the config of `scheduler`, of its class or of the one that `sampler` names."""
+    cls = type(scheduler) if sampler is None else _scheduler_class(sampler)
+    return cls.from_config(scheduler.config)
+
+
+def _scheduler_class(wanted: str) -> Any:
     name = SAMPLERS.get(wanted.lower(), wanted)
     cls = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if cls is None:
         raise UsageError(f"unknown sampler {wanted!r}; known: {', '.join(SAMPLERS)}, or a diffusers scheduler class")
-    return cls.from_config({key: value for key, value in config.items() if key != "_class_name"})
+    return cls
 
 
 def set_steps(scheduler: Any, num_inference_steps: int) -> None:

@@ -1,7 +1,7 @@
 """One clip on its way through the model: frames are pushed in, finished frames come out."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -116,7 +116,7 @@ class OutpaintSession:
         self._closed = True
         return chunks
 
-    def run(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def run(self, frames: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
         """Push every frame, uint8 [h, w, 3], and finish. Yields chunks as they are finished."""
         for frame in frames:
             yield from self.push(frame)

@@ -33,6 +33,7 @@ PARTS: dict[str, type[Any]] = {
     "image_encoder_2": CLIPVisionModelWithProjection,  # OpenCLIP ViT-H/14
     "image_projection": OpenClipProjection,
 }
+_HUB_ARGUMENTS = {"revision", "token", "cache_dir", "local_files_only"}
 # of the config, that no part's own config.json holds
 _OWN_FIELDS = ("name", "num_frames", "canvas_fill", "decode_noise", "flow_scale", "sample_size")
 
@@ -58,15 +59,25 @@ class HeroModel:
 
     @classmethod
     def from_pretrained(
-        cls, checkpoint: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls,
+        checkpoint: str | Path,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        variant: str | None = None,
+        **hub: Any,
     ) -> "HeroModel":
-        """From a diffusers-style folder, "hero-tiny" (it comes with this package) or a Hub id.
+        """Open a diffusers-style folder, "hero-tiny" (it comes with this package) or a Hub id.
 
-        Reads JSON and safetensors only. Raises UsageError where it is missing, incomplete or not a HERO checkpoint.
+        Reads JSON and safetensors only.
+
+        Args:
+            variant: read *.VARIANT.safetensors, for instance "fp16".
+            hub: revision, token, cache_dir and local_files_only of a Hub id; a folder ignores them.
+        Raises: UsageError where it is missing, incomplete or not a HERO checkpoint.
         """
-        folder = local_folder(checkpoint)
+        folder = local_folder(checkpoint, variant, **hub)
         config = _read_config(folder)
-        return cls(config, lambda part: _load_part(folder, part), dtype, device)
+        return cls(config, lambda part: _load_part(folder, part, variant), dtype, device)
 
     @classmethod
     def initial(cls, config: HeroConfig, seed: int, device: torch.device | str = "cpu") -> "HeroModel":
@@ -106,12 +117,21 @@ class HeroModel:
         self.config = HeroConfig.from_dict(self.config.to_dict() | {"ofe_timestep": ofe_timestep})
         self["flow_encoder"].register_to_config(ofe_timestep=ofe_timestep)
 
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        """Move every part, those made later too."""
+        self.device, self.dtype = device or self.device, dtype or self.dtype
+        for module in self._parts.values():
+            nn.Module.to(module, device=self.device, dtype=self.dtype)
+
     def release(self) -> None:
         """Forget the parts made so far; asking again makes them again."""
         self._parts.clear()
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the checkpoint as a diffusers-style folder: model_index.json, and config.json + safetensors a part."""
+    def save_pretrained(self, folder: str | Path, scheduler: Any = None) -> None:
+        """Write the checkpoint as a diffusers-style folder: model_index.json, and config.json + safetensors a part.
+
+        scheduler: a diffusers scheduler in place of the config's.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for part in PARTS:
@@ -121,10 +141,11 @@ class HeroModel:
             if config.pop("_name_or_path", None) is not None:  # where it was loaded from, on this machine
                 _write_json(path, config)
         (folder / "scheduler").mkdir(exist_ok=True)
-        _write_json(folder / "scheduler" / "scheduler_config.json", self.config.scheduler)
+        sampler = self.config.scheduler if scheduler is None else json.loads(scheduler.to_json_string())
+        _write_json(folder / "scheduler" / "scheduler_config.json", sampler)
         library = {AutoencoderKL: "diffusers", CLIPVisionModelWithProjection: "transformers"}
         index: dict[str, Any] = {part: [library.get(cls, "hero_rt"), cls.__name__] for part, cls in PARTS.items()}
-        index["scheduler"] = ["diffusers", self.config.scheduler["_class_name"]]
+        index["scheduler"] = ["diffusers", sampler["_class_name"]]
         # last: a folder without it is not a checkpoint, so an interrupted save is never taken for a whole one
         chosen = {key: getattr(self.config, key) for key in _OWN_FIELDS}
         index |= {"_class_name": "HeroModel"} | {key: value for key, value in chosen.items() if value is not None}
@@ -165,13 +186,21 @@ def _random_part(config: HeroConfig, part: str, seed: int) -> nn.Module:
     return module
 
 
-def local_folder(checkpoint: str | Path) -> Path:
-    """Of a folder, of the name of a checkpoint that comes with this package, or of a Hub id. Raises UsageError."""
+def local_folder(checkpoint: str | Path, variant: str | None = None, **hub: Any) -> Path:
+    """The folder of a checkpoint: itself, one that comes with this package, or the download of a Hub id.
+
+    variant, hub: as of `HeroModel.from_pretrained`. Raises UsageError.
+    """
+    if unknown := hub.keys() - _HUB_ARGUMENTS:
+        raise UsageError(
+            f"from_pretrained has no argument {min(unknown)!r}; known: {', '.join(sorted(_HUB_ARGUMENTS))}"
+        )
     for folder in (Path(checkpoint), BUNDLED / checkpoint):
         if folder.is_dir():
             return folder
     try:
-        return Path(snapshot_download(str(checkpoint), allow_patterns=["*.json", "*.safetensors"]))
+        weights = _weights_pattern(variant)
+        return Path(snapshot_download(str(checkpoint), allow_patterns=["*.json", weights], **hub))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         bundled = ", ".join(sorted(path.name for path in BUNDLED.iterdir()))
@@ -180,13 +209,18 @@ def local_folder(checkpoint: str | Path) -> Path:
         ) from error
 
 
-def _load_part(folder: Path, part: str) -> nn.Module:
-    if not any((folder / part).glob("*.safetensors")):
-        raise UsageError(f"checkpoint {folder}: {part}/ holds no .safetensors file; the checkpoint is incomplete")
+def _weights_pattern(variant: str | None) -> str:
+    return "*.safetensors" if variant is None else f"*.{variant}.safetensors"
+
+
+def _load_part(folder: Path, part: str, variant: str | None) -> nn.Module:
+    if not any((folder / part).glob(_weights_pattern(variant))):
+        kind = f"{_weights_pattern(variant)[1:]} file"
+        raise UsageError(f"checkpoint {folder}: {part}/ holds no {kind}; the checkpoint is incomplete")
     cls = PARTS[part]
     try:
         with _no_bar():
-            return cls.from_pretrained(folder / part, use_safetensors=True)
+            return cls.from_pretrained(folder / part, use_safetensors=True, variant=variant)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"checkpoint {folder}: cannot load {part}/ as {cls.__name__}: {reason}") from error

@@ -1,5 +1,7 @@
 """The PyTorch module of each of the six submodules that are exported and run (`boundary` says what they read)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +20,12 @@ class VaeEncoder(nn.Module):
         super().__init__()
         vae = model["vae"]
         self.encoder, self.quant_conv, self.scale = vae.encoder, vae.quant_conv, vae.config.scaling_factor
+        self.slicing = vae.use_slicing
 
     def forward(self, frames: Tensor) -> Tensor:
+        return _by_frame(self._encode, frames) if self.slicing else self._encode(frames)
+
+    def _encode(self, frames: Tensor) -> Tensor:
         mean, _ = self.quant_conv(self.encoder(frames)).chunk(2, dim=1)
         return mean * self.scale
 
@@ -35,9 +41,17 @@ class VaeDecoder(nn.Module):
             vae.post_quant_conv,
             vae.config.scaling_factor,
         )
+        self.slicing = vae.use_slicing
 
     def forward(self, latents: Tensor) -> Tensor:
+        return _by_frame(self._decode, latents) if self.slicing else self._decode(latents)
+
+    def _decode(self, latents: Tensor) -> Tensor:
         return self.decoder(self.post_quant_conv(latents / self.scale))
+
+
+def _by_frame(run: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    return torch.cat([run(frame) for frame in frames.split(1)])
 
 
 class Semantic(nn.Module):

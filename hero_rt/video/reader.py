@@ -1,11 +1,14 @@
 """Opening whatever holds a clip."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hero_rt.errors import UsageError, VideoError
+from hero_rt.video.arrays import is_frames, to_frames
 from hero_rt.video.image_folder import ImageFolder
 from hero_rt.video.source import BorrowedSource, FirstFrames, FrameArray, VideoSource
 from hero_rt.video.video_file import VideoFile
@@ -13,11 +16,11 @@ from hero_rt.video.video_file import VideoFile
 DEFAULT_FRAME_RATE = Fraction(8)  # of images and arrays, which have none of their own
 
 
-Video = str | Path | np.ndarray | VideoSource
+Video = str | Path | np.ndarray | Sequence[Any] | VideoSource | Any  # Any: a torch tensor
 
 
 def open_video(video: Video, frame_rate: Fraction | None = None, max_frames: int | None = None) -> VideoSource:
-    """Open a video file, a folder of images (in natural order) or uint8 [N, h, w, 3].
+    """Open a video file, a folder of images (in natural order), or frames in memory, as `to_frames` takes them.
 
     An open source is borrowed: closing the result leaves it open.
 
@@ -35,8 +38,12 @@ def _open(video: Video, frame_rate: Fraction | None) -> VideoSource:
         raise UsageError(f"frame rate {frame_rate} must be positive")
     if isinstance(video, VideoSource):
         return BorrowedSource(video)
-    if isinstance(video, np.ndarray):
-        return FrameArray(video, frame_rate or DEFAULT_FRAME_RATE)
+    if is_frames(video):
+        return FrameArray(to_frames(video), frame_rate or DEFAULT_FRAME_RATE)
+    if not isinstance(video, str | Path):
+        raise UsageError(
+            f"video is of type {type(video).__name__}; give a path, an array, a tensor or a list of PIL images"
+        )
     path = Path(video)
     if not path.exists():
         raise VideoError(f"{path} does not exist")

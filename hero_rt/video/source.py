@@ -4,17 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from hero_rt.errors import UsageError, VideoError
+from hero_rt.errors import UsageError
 
 
 class VideoSource(ABC):
     """A clip that yields its frames once, lazily. width and height are those of the frames it yields.
 
-    num_frames is None where the container does not say; has_audio tells whether there is a stream to remux;
+    num_frames is None where the container does not say. audio_file is the file whose audio belongs to the clip, if any.
     pixel_aspect is the shape of a pixel, width to height: other than 1 in some broadcast and DVD material.
     """
 
@@ -22,7 +23,7 @@ class VideoSource(ABC):
     height: int
     frame_rate: Fraction
     num_frames: int | None
-    has_audio = False
+    audio_file: Path | None = None
     pixel_aspect = Fraction(1)
 
     @abstractmethod
@@ -45,10 +46,6 @@ class FrameArray(VideoSource):
     """uint8 [N, h, w, 3] in memory."""
 
     def __init__(self, frames: np.ndarray, frame_rate: Fraction):
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-            raise UsageError(f"video array is {frames.dtype}{list(frames.shape)}, expected uint8[N, h, w, 3]")
-        if len(frames) == 0:
-            raise VideoError("video array has zero frames")
         self._frames, self.frame_rate, self.num_frames = frames, frame_rate, len(frames)
         self.height, self.width = frames.shape[1:3]
 
@@ -62,7 +59,7 @@ class BorrowedSource(VideoSource):
     def __init__(self, source: VideoSource):
         self._source = source
         self.width, self.height, self.frame_rate = source.width, source.height, source.frame_rate
-        self.has_audio, self.pixel_aspect, self.num_frames = source.has_audio, source.pixel_aspect, source.num_frames
+        self.audio_file, self.pixel_aspect, self.num_frames = source.audio_file, source.pixel_aspect, source.num_frames
 
     def frames(self) -> Iterator[np.ndarray]:
         return self._source.frames()

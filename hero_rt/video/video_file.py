@@ -42,7 +42,7 @@ class VideoFile(VideoSource):
         if self._stream.codec_context is None:
             raise VideoError(f"{self._path} holds video of a codec that this FFmpeg cannot decode; re-encode it")
         self._stream.thread_type = "AUTO"
-        self.has_audio = bool(self._container.streams.audio)
+        self.audio_file = self._path if self._container.streams.audio else None
         rate = self._stream.average_rate or self._stream.guessed_rate
         if not rate:
             raise VideoError(f"{self._path} does not tell its frame rate; remux it into .mp4 or .mkv")

@@ -14,6 +14,7 @@ from av.video.reformatter import ColorRange
 from PIL import Image
 
 from hero_rt.errors import VideoError
+from hero_rt.request import OutputOptions, is_image_folder
 from hero_rt.video.audio import AudioCopy
 from hero_rt.video.colour import customary_matrix
 
@@ -23,9 +24,8 @@ def create_video(
     width: int,
     height: int,
     frame_rate: Fraction,
+    options: OutputOptions | None = None,
     audio_from: str | Path | None = None,
-    codec: str = "libx264",
-    crf: int = 17,
     pixel_aspect: Fraction = Fraction(1),
 ) -> "VideoWriter":
     """A writer of uint8 RGB frames: to a video file, or to a folder of PNGs (lossless) where `path` has no suffix
@@ -33,11 +33,14 @@ def create_video(
 
     The result appears under its name when the `with` block ends without an error, and not at all otherwise.
     audio_from: a video file whose audio packets are copied, as far as the written frames last.
-    pixel_aspect: the source's. Raises VideoError where the target cannot be created.
+    pixel_aspect: the source's. Raises UsageError for an option without effect, VideoError where nothing can be created.
     """
-    if not Path(path).suffix or str(path).endswith("/"):
+    options = options or OutputOptions()
+    options.check_format(path)
+    if is_image_folder(path):
         return ImageFolderWriter(Path(path), width, height)
-    return VideoFileWriter(Path(path), width, height, frame_rate, audio_from, codec, crf, pixel_aspect)
+    audio = audio_from if options.audio else None
+    return VideoFileWriter(Path(path), width, height, frame_rate, options.crf, audio, pixel_aspect)
 
 
 class VideoWriter(ABC):
@@ -133,9 +136,8 @@ class VideoFileWriter(VideoWriter):
         width: int,
         height: int,
         frame_rate: Fraction,
-        audio_from: str | Path | None,
-        codec: str,
         crf: int,
+        audio_from: str | Path | None,
         pixel_aspect: Fraction,
     ):
         super().__init__(path, width, height)
@@ -147,7 +149,7 @@ class VideoFileWriter(VideoWriter):
         self._audio: AudioCopy | None = None
         try:
             self._container = av.open(str(self._temporary), "w", container_options=options)
-            self._stream = self._container.add_stream(codec, rate=frame_rate, options={"crf": str(crf)})
+            self._stream = self._container.add_stream("libx264", rate=frame_rate, options={"crf": str(crf)})
         except ValueError as error:
             raise VideoError(f"{path} cannot be written: {error}; use .mp4, .mov or .mkv") from error
         self._stream.width, self._stream.height = width, height

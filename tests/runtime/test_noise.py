@@ -4,7 +4,8 @@ import diffusers
 import pytest
 import torch
 
-from hero_rt.noise import MAX_SEED, Purpose, StepNoise, frame_noise
+from hero_rt.noise import Purpose, StepNoise, frame_noise
+from hero_rt.request import MAX_SEED
 from hero_rt.sampling import make_scheduler, set_steps, step_arguments
 from hero_rt.spec.config import HeroConfig
 from hero_rt.stages.denoise import denoise

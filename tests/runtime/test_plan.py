@@ -125,7 +125,7 @@ def test_a_callers_own_source_stays_open_and_what_was_opened_here_is_closed(monk
 
 def test_closed_engines_are_one_clear_error(tiny, engine_folder):
     for engines, message in (
-        (EagerEngines(tiny), "the engine set of hero-tiny is closed; open it again"),
+        (EagerEngines(tiny), "the PyTorch model hero-tiny is closed; open it again"),
         (open_engines(engine_folder, "cpu"), f"{engine_folder} is closed"),
     ):
         profile = resolve(OutpaintRequest.from_keywords(pad=PAD), Counted(), engines).profile

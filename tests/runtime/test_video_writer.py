@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hero_rt.errors import VideoError
+from hero_rt.request import OutputOptions
 from hero_rt.spec.canvas import Canvas
 from hero_rt.video import contact_sheet, create_video, open_video
 from tests.clips import moving_texture, real_clip
@@ -39,7 +40,7 @@ def audio_packets(path: Path) -> list[tuple[Fraction, bytes]]:
 def test_odd_sizes_are_written_without_losing_a_column_or_row(tmp_path, width, height, pixels):
     grey = moving_texture(3, height, width, (1, 0))[..., :1]  # 4:2:0 blurs colour by design
     frames = grey.repeat(3, axis=-1)
-    with create_video(tmp_path / "out.mp4", width, height, RATE, crf=4) as writer:
+    with create_video(tmp_path / "out.mp4", width, height, RATE, OutputOptions(crf=4)) as writer:
         writer.write(frames)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].pix_fmt == pixels
@@ -58,7 +59,7 @@ def test_odd_sizes_are_written_without_losing_a_column_or_row(tmp_path, width, h
 )
 def test_tags_and_planes_agree_on_the_matrix(tmp_path, width, height, code, kr, kb):
     r, g, b = 200, 40, 90
-    with create_video(tmp_path / "out.mp4", width, height, RATE, crf=1) as writer:
+    with create_video(tmp_path / "out.mp4", width, height, RATE, OutputOptions(crf=1)) as writer:
         writer.write(np.broadcast_to(np.array([r, g, b], np.uint8), (2, height, width, 3)))
     with av.open(str(tmp_path / "out.mp4")) as container:
         context = container.streams.video[0].codec_context
@@ -220,12 +221,13 @@ DISK_FULL = """
 import resource, signal, sys
 from fractions import Fraction
 from hero_rt.errors import VideoError
+from hero_rt.request import OutputOptions
 from hero_rt.video import create_video
 from tests.clips import moving_texture
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
-    with create_video(sys.argv[1], 640, 360, Fraction(25), crf=1) as writer:
+    with create_video(sys.argv[1], 640, 360, Fraction(25), OutputOptions(crf=1)) as writer:
         for _ in range(10):
             writer.write(moving_texture(4, 360, 640, (3, 1)))
 except VideoError as error:
