@@ -91,7 +91,7 @@ VIDEOS   = --videos $(TRAIN)/synthetic $(if $(REAL),--videos $(TRAIN)/synthetic 
 BANK     = --bf16 --pairs 5000 --size 192
 # a process a core: on two cores 1.7 times as fast as one process of two threads
 TINY     = ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 --module \
-		hero_rt.training.cli outpainter $(VIDEOS) --windows-per-step 1 --timesteps-per-window 3 --known-weight 0.25 \
+		hero_train.cli outpainter $(VIDEOS) --windows-per-step 1 --timesteps-per-window 3 --known-weight 0.25 \
 		--mixed-precision bf16 --ema-decay 0.998 --save-every 50
 
 train-tiny: $(TRAIN)/hero-tiny.done  ## Train hero-tiny from nothing (days); needs Debian's wallpaper packages, or PHOTOS=folder

@@ -1,14 +1,19 @@
 """The command `python -m benchmarks`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import BaseModel, Field
 from rich.console import Console
 
-from benchmarks.quality.cli import ablations, alphas, quality
 from hero_rt.cli_errors import run_app
+from hero_rt.cli_options import parse_options, with_options
 from hero_rt.errors import UsageError
+from hero_train.evaluation_cli import ablations, alphas, evaluate
+
+if TYPE_CHECKING:
+    from benchmarks.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,49 +24,49 @@ app = typer.Typer(
 console = Console(soft_wrap=True, highlight=False)
 
 
+class RunOptions(BaseModel):
+    """Options of `run`. None asks for nothing: the device's or the suite's own default."""
+
+    device: str | None = Field(None, description="cpu, cuda or cuda:N; default: the GPU, if any.")
+    preset: str | None = Field(None, description="hero-tiny (default on a CPU) or hero-sd15 (on a GPU).")
+    dtype: str | None = Field(None, description="fp32 (default on a CPU) or fp16 (on a GPU).")
+    size: tuple[str, ...] = Field((), description="Canvas, WIDTHxHEIGHT; repeatable. 128x128, or 256x256 and 512x512.")
+    guidance: Literal["on", "off", "both"] = Field("both", description="on, off or both.")
+    steps: tuple[int, ...] = Field((), description="Denoising steps of end-to-end; repeatable.")
+    frames: tuple[int, ...] = Field((), description="Clip lengths of long-video; repeatable.")
+    repeats: int | None = Field(None, ge=1, description="Timed repeats; default: the suite's.")
+    only: tuple[str, ...] = Field(
+        (), description="Contenders beside the two baselines (aoti, compile-max-autotune, ...); repeatable."
+    )
+    tune: bool = Field(False, description="kernels: time every configuration of the fused kernel too.")
+    cache: Path = Field(Path("build/benchmarks"), description="Where built engines are kept between runs.")
+
+    def settings(self) -> "Settings":
+        """Raises UsageError."""
+        import torch
+
+        from benchmarks.settings import Settings
+
+        asked = self.model_dump(exclude={"device", "size", "guidance"}, exclude_defaults=True)
+        if self.size:
+            asked["sizes"] = [_size(text) for text in self.size]
+        asked["guidance"] = {"on": (True,), "off": (False,), "both": (False, True)}[self.guidance]
+        return Settings.for_device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"), **asked)
+
+
 @app.command(epilog="Example: [bold]python -m benchmarks run unet-step caching --json out.json[/bold]")
+@with_options(RunOptions)
 def run(
     names: Annotated[list[str], typer.Argument(help="Suites, as `list` names them.")],
     json: Annotated[Path | None, typer.Option(help="Write the results here, after each case.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: the GPU, if any.")] = None,
-    preset: Annotated[str | None, typer.Option(help="hero-tiny (default on a CPU) or hero-sd15 (on a GPU).")] = None,
-    dtype: Annotated[str | None, typer.Option(help="fp32 (default on a CPU) or fp16 (on a GPU).")] = None,
-    size: Annotated[
-        list[str] | None, typer.Option(help="Canvas, WIDTHxHEIGHT; repeatable. 128x128, or 256x256 and 512x512.")
-    ] = None,
-    guidance: Annotated[str, typer.Option(help="on, off or both.")] = "both",
-    steps: Annotated[list[int] | None, typer.Option(help="Denoising steps of end-to-end; repeatable.")] = None,
-    frames: Annotated[list[int] | None, typer.Option(help="Clip lengths of long-video; repeatable.")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Timed repeats; default: the suite's.")] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="Contenders beside the two baselines (aoti, compile-max-autotune, ...); repeatable."),
-    ] = None,
-    tune: Annotated[bool, typer.Option(help="kernels: time every configuration of the fused kernel too.")] = False,
-    cache: Annotated[Path, typer.Option(help="Where built engines are kept between runs.")] = Path("build/benchmarks"),
+    **options: Any,
 ) -> None:
     """Run suites; exit code 3 where anything does not match its reference."""
-    import torch
+    settings = parse_options(RunOptions, options).settings()
 
     from benchmarks.registry import find_suite
     from benchmarks.runner import run_suites
-    from benchmarks.settings import Settings
 
-    if guidance not in ("on", "off", "both"):
-        raise UsageError(f"guidance {guidance!r} is not one of on, off, both")
-    settings = Settings.for_device(
-        device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        preset=preset,
-        dtype=dtype,
-        sizes=[_size(text) for text in size] if size else None,
-        guidance={"on": (True,), "off": (False,), "both": (False, True)}[guidance],
-        steps=steps,
-        frames=frames,
-        repeats=repeats,
-        only=only,
-        tune=tune,
-        cache=cache,
-    )
     run_suites([find_suite(name) for name in names], settings, json, lambda line: console.print(line, markup=False))
 
 
@@ -99,7 +104,8 @@ def report(
     console.print(f"wrote {docs / 'performance.md'}", markup=False)
 
 
-for command in (quality, ablations, alphas):
+app.command("quality", help="Forward to `hero-train evaluate`.")(evaluate)
+for command in (ablations, alphas):
     app.command()(command)
 
 

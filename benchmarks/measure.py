@@ -3,14 +3,17 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from benchmarks.schema import Case, Ceilings, Measurement, Verification, Work
-from benchmarks.timing import Attempt, Clock, interleave
+from benchmarks.schema import Case, Measurement, Verification, Work
+from benchmarks.timing import Clock, interleave
 from hero_export.verify import relative_l2
+
+if TYPE_CHECKING:
+    from benchmarks.context import Context
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Contender:
 
 
 def measure(
+    context: "Context",
     name: str,
     contenders: Mapping[str, Contender],
     *,
@@ -34,24 +38,23 @@ def measure(
     warmup: int,
     repeats: int,
     work: Work | None = None,
-    ceilings: Ceilings | None = None,
-    attempt: Attempt = lambda _, work: work(),
 ) -> Case:
     """Check every contender, time those that match, taking turns, and check what the last timed call returned.
 
     The second check is of what was timed: an engine may run its first call another way than those that follow (a graph
-    is captured after it). What fails it loses its time. The limit is of the baseline's `work`.
+    is captured after it). What fails it loses its time. The limit is of the baseline's `work`. A contender that raises
+    is left out, and `context.unavailable` says why.
 
-    attempt: runs one call, under a name to report it by; a contender for which it returns None is left out.
+    repeats: the settings' own go before it.
     """
 
     def attempt_turn(key: str, turn: Callable[[], Any]) -> Any:
-        return attempt(f"{key} {name}", turn)
+        return context.attempt(f"{key} {name}", turn)
 
     seen = {key: attempt_turn(key, contender.verify) for key, contender in contenders.items()}
     checks: dict[str, Verification] = {key: check for key, check in seen.items() if check is not None}
     matching = {key: contenders[key].call for key, check in checks.items() if check.passed}
-    timed = interleave(matching, clock, warmup, repeats, attempt_turn)
+    timed = interleave(matching, clock, warmup, context.settings.repeats or repeats, attempt_turn)
     for key in matching:
         if key in timed:
             checks[key] = max(checks[key], contenders[key].check(timed[key].last), key=_badness)
@@ -71,8 +74,7 @@ def measure(
                 figures=contenders[key].figures() if timing else {},
             )
         )
-    case = Case(name=name, baseline=baseline, work=work, measurements=measurements)
-    return case.under(ceilings) if ceilings else case
+    return Case(name=name, baseline=baseline, work=work, measurements=measurements).under(context.ceilings)
 
 
 def _badness(check: Verification) -> tuple[bool, float]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hero_rt.cli_errors import run_app
-from hero_rt.cli_options import given, request_of, with_options
+from hero_rt.cli_options import parse_options, request_of, with_options
 from hero_rt.cli_progress import SessionProgress
 from hero_rt.errors import EngineError, UsageError
 from hero_rt.request import Data, OutpaintRequest, OutputOptions, is_image_folder
@@ -80,7 +80,7 @@ def outpaint(
 ) -> None:
     """Outpaint a video."""
     asked = request_of(options, None if request is None else OutpaintRequest.read(request))
-    run, written = RunOptions.parse(given(options, RunOptions)), OutputOptions.parse(given(options, OutputOptions))
+    run, written = parse_options(RunOptions, options), parse_options(OutputOptions, options)
     written.check_format(output)
     run.check()
     video = None if is_image_folder(output) else output

@@ -2,9 +2,8 @@
 
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -13,6 +12,7 @@ from hero_rt.errors import HeroError
 
 # 0 ok, 1 failure, 2 usage, 3 parity failure, 4 incompatible engine; 130 and 143 for a signal, as shells have it
 INTERRUPTED, TERMINATED = 130, 143
+_ClickException: Any = typer.BadParameter.__mro__[2]  # of click, or of the copy that newer versions of Typer carry
 
 
 def run_app(app: typer.Typer) -> None:
@@ -21,11 +21,18 @@ def run_app(app: typer.Typer) -> None:
     # what stops a container or a job: as after Ctrl-C, nothing half-written stays and no build runs on
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except _ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # it has printed the help
+            sys.exit(error.exit_code)
+        message = " ".join(error.format_message().split())
+        hint = f"; see {error.ctx.command_path} --help" if getattr(error, "ctx", None) else ""
+        console.print(Text.assemble(("error: ", "bold red"), message.rstrip("."), hint))
+        sys.exit(error.exit_code)
     except HeroError as error:
         console.print(Text.assemble(("error: ", "bold red"), str(error)))
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         console.print("interrupted")
         sys.exit(INTERRUPTED)
     finally:

@@ -2,15 +2,16 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from hero_rt.errors import UsageError
 from hero_rt.request import FRAME_KEYWORDS, OutpaintRequest, TargetSize, Task
 
+_Model = TypeVar("_Model", bound=BaseModel)
 _FRAME_OPTIONS: dict[str, tuple[Any, str]] = {
     "pad": (str, "Pixels to generate: top,right,bottom,left."),
     "size": (str, "Target size, WIDTHxHEIGHT."),
@@ -24,8 +25,9 @@ _FRAME_OPTIONS: dict[str, tuple[Any, str]] = {
 def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add an option for each field of `models` to a typer command, which gets them as keyword arguments.
 
-    An option that is not given is None: the model's default stands in the model alone, and `--help` shows it. The field
-    `frame` becomes the options pad, size, aspect, anchor, task and ratio.
+    An option that is not given is None: the model's default stands in the model alone, and `--help` shows it. A field
+    without a default is a required option. A field of many values is a repeatable one. The field `frame` becomes the
+    options pad, size, aspect, anchor, task and ratio. `parse_options` makes the models.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -47,21 +49,34 @@ def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., None]], Ca
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     least, most = (next((getattr(m, name) for m in field.metadata if hasattr(m, name)), None) for name in ("ge", "le"))
     span = "" if least is None else f" At least {least}." if most is None else f" {least} to {most}."
-    return _parameter(name, field.annotation, f"{field.description}{span}", field.default)
+    text = f"{field.description or ''}{span}"
+    return _parameter(name, field.annotation, text, ... if field.is_required() else field.default)
 
 
 def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     flags = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
-    option = typer.Option(*flags, help=text, show_default=False if default is None else str(default).lower())
+    if get_origin(kind) is tuple:
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+    shown = False if default in (None, ..., ()) else str(default).lower()
+    option = typer.Option(*flags, help=text, show_default=shown)
+    if default is ...:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option])
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
 
 
-def given(options: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """Those of a command's `options` that were given and are fields of `model`."""
-    return {name: options[name] for name in model.model_fields if options.get(name) is not None}
+def parse_options(model: type[_Model], options: dict[str, Any]) -> _Model:
+    """Make a model of the `options` that were given. Raises UsageError naming the option and its value."""
+    try:
+        return model.model_validate(
+            {name: options[name] for name in model.model_fields if options.get(name) is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"{flag} is {first['input']!r}: {first['msg']}") from error
 
 
 def request_of(options: dict[str, Any], base: OutpaintRequest | None) -> OutpaintRequest:

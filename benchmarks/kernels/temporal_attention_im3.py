@@ -95,7 +95,6 @@ def levels(settings: Settings) -> list[Operands]:
 
 
 def run(context: Context) -> Iterator[Case]:
-    repeats = context.settings.repeats or REPEATS
     on_gpu = context.device.type == "cuda"
     for operands in levels(context.settings):
         q, k, v, alpha = operands.make(context.device)
@@ -114,19 +113,18 @@ def run(context: Context) -> Iterator[Case]:
             "copy": Contender(Rotation(Tensor.copy_, halves), partial(same, want=source)),
         }
         case = measure(
+            context,
             operands.name,
             contenders,
             baseline="eager",
             clock=context.kernel_clock(calls),
             warmup=WARMUP,
-            repeats=repeats,
+            repeats=REPEATS,
             work=operands.work,
-            ceilings=context.ceilings,
-            attempt=context.attempt,
         )
         yield with_bandwidth(case)
         if context.settings.tune:
-            yield tune(operands, context, repeats)
+            yield tune(operands, context)
 
 
 def checker(operands: Operands, q: Tensor, k: Tensor, v: Tensor, alpha: Tensor) -> Callable[[Tensor], Verification]:
@@ -168,7 +166,7 @@ def with_bandwidth(case: Case) -> Case:
     return case
 
 
-def tune(operands: Operands, context: Context, repeats: int) -> Case:
+def tune(operands: Operands, context: Context) -> Case:
     """Every listed configuration against the default one: what default_config should say. Needs a GPU."""
     from hero_kernels.temporal_attention_im3.triton import CONFIGS, default_config, temporal_attention_im3
 
@@ -186,13 +184,12 @@ def tune(operands: Operands, context: Context, repeats: int) -> Case:
         for config in CONFIGS
     }
     return measure(
+        context,
         f"tune {operands.name}",
         contenders,
         baseline=label(default),
         clock=context.kernel_clock(calls),
         warmup=WARMUP,
-        repeats=repeats,
+        repeats=REPEATS,
         work=operands.work,
-        ceilings=context.ceilings,
-        attempt=context.attempt,
     )

@@ -36,13 +36,12 @@ def run(context: Context) -> Iterator[Case]:
             held = {"bound_bytes": float(bytes_of(without(engine.inputs, "sample", "timestep")))}
             contenders[name] = Contender(step.bind(engine), step.check, held.copy)
         yield measure(
+            context,
             f"{settings.preset} {profile} {settings.dtype}",
             contenders,
             baseline=BASELINE,
             clock=context.step_clock,
             warmup=WARMUP,
-            repeats=settings.repeats or REPEATS,
+            repeats=REPEATS,
             work=submodule_work(settings.preset, settings.dtype, "unet_step", profile),
-            ceilings=context.ceilings,
-            attempt=context.attempt,
         )

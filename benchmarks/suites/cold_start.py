@@ -38,15 +38,14 @@ def run(context: Context) -> Iterator[Case]:
             runs: list[ClipOutcome] = []
             contenders[name] = Contender(_caller(job, runs), check, partial(_figures, runs))
         yield measure(
+            context,
             f"{settings.preset} {profile} {settings.dtype} {STEPS} steps",
             contenders,
             baseline=BASELINE,
             clock=OwnClock(attrgetter("cold")),
             warmup=0,
-            repeats=settings.repeats or REPEATS,
+            repeats=REPEATS,
             work=clip_work(settings.preset, settings.dtype, profile, STEPS),
-            ceilings=context.ceilings,
-            attempt=context.attempt,
         )
     for engines in sets.values():
         engines.close()

@@ -110,15 +110,14 @@ def measure_clip(
 
     video = video_io(want.frames, clip.stack())
     return measure(
+        context,
         f"{settings.preset} {profile} {settings.dtype} {steps} steps",
         {name: Contender(caller(name), check, partial(figures, name)) for name in sets},
         baseline=BASELINE,
         clock=context.host_clock,
         warmup=warmup,
-        repeats=settings.repeats or REPEATS,
+        repeats=REPEATS,
         work=clip_work(settings.preset, settings.dtype, profile, steps),
-        ceilings=context.ceilings,
-        attempt=context.attempt,
     )
 
 

@@ -95,13 +95,12 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
         return Contender(runs, check, partial(runs.figures, prepared))
 
     return measure(
+        context,
         f"{settings.preset} {profile} {settings.dtype} {STEPS} steps {mode} {num_frames} frames",
         {name: contender(name, engines) for name, engines in sets.items()},
         baseline=BASELINE,
         clock=OwnClock(attrgetter("total")),
         warmup=0,
-        repeats=settings.repeats or (REPEATS if num_frames <= LONGEST_REPEATED else 1),
+        repeats=REPEATS if num_frames <= LONGEST_REPEATED else 1,
         work=clip_work(settings.preset, settings.dtype, profile, STEPS) * windows,
-        ceilings=context.ceilings,
-        attempt=context.attempt,
     )

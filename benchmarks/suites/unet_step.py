@@ -36,15 +36,14 @@ def run(context: Context) -> Iterator[Case]:
             if call is not None:
                 contenders[name] = Contender(call, step.check)
         case = measure(
+            context,
             f"{context.settings.preset} {profile} {context.settings.dtype}",
             contenders,
             baseline=BASELINE,
             clock=clock,
             warmup=WARMUP,
-            repeats=context.settings.repeats or REPEATS,
+            repeats=REPEATS,
             work=submodule_work(context.settings.preset, context.settings.dtype, "unet_step", profile),
-            ceilings=context.ceilings,
-            attempt=context.attempt,
         )
         for measurement in case.measurements:
             if measurement.timing is not None:

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.context import Context
 from benchmarks.measure import Contender, compare, compare_frames, measure, psnr_of
 from benchmarks.schema import Verification
+from benchmarks.settings import Settings
 from benchmarks.timing import CudaClock, GraphClock, interleave, summarise
 
 
@@ -98,27 +100,23 @@ def judged(passed: bool) -> Verification:
     return Verification(against="truth", relative_l2=0.0 if passed else 0.5, limit=0.1, passed=passed)
 
 
-class Attempts:
-    """As a run's: what fails is noted, and nothing comes of it."""
-
-    def __init__(self):
-        self.failed: list[tuple[str, str]] = []
-
-    def __call__(self, name, work):
-        try:
-            return work()
-        except RuntimeError as error:
-            self.failed.append((name, str(error)))
+@pytest.fixture
+def context() -> Context:
+    return Context(Settings.for_device("cpu"), ceilings=None, say=lambda line: None)
 
 
-def test_what_does_not_match_is_not_even_called_on_the_clock():
+def failures(context: Context) -> list[tuple[str, str]]:
+    return [(known.name, known.reason) for known in context.unavailable]
+
+
+def test_what_does_not_match_is_not_even_called_on_the_clock(context):
     clock = FakeClock({"a": [2.0], "b": [1.0]})
     contenders = {
         "a": Contender(lambda: "a", lambda _: judged(True)),
         "wrong": Contender(lambda: "wrong", lambda _: judged(False), lambda: {"fast": 1.0}),
         "b": Contender(lambda: "b", lambda _: judged(True)),
     }
-    case = measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
+    case = measure(context, "case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
     assert clock.order == ["a", "b"]
     a, wrong, b = case.measurements
     assert (a.ratio, b.ratio) == (1.0, 2.0)
@@ -127,9 +125,7 @@ def test_what_does_not_match_is_not_even_called_on_the_clock():
     assert wrong.figures == {}
 
 
-def test_a_contender_that_fails_is_left_out_and_the_others_are_timed():
-    attempt = Attempts()
-
+def test_a_contender_that_fails_is_left_out_and_the_others_are_timed(context):
     def broken():
         raise RuntimeError("no such kernel")
 
@@ -139,14 +135,12 @@ def test_a_contender_that_fails_is_left_out_and_the_others_are_timed():
         "b": Contender(lambda: "b", lambda _: judged(True)),
     }
     clock = FakeClock({"a": [2.0], "b": [1.0]})
-    case = measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1, attempt=attempt)
+    case = measure(context, "case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
     assert [m.name for m in case.measurements] == ["a", "b"]
-    assert attempt.failed == [("broken case", "no such kernel")]
-    with pytest.raises(RuntimeError, match="no such kernel"):
-        measure("case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
+    assert failures(context) == [("broken case", "RuntimeError: no such kernel")]
 
 
-def test_what_is_timed_is_judged_too():
+def test_what_is_timed_is_judged_too(context):
     """As an engine whose first call runs another way than those that follow."""
     calls = iter(["right", "wrong", "wrong"])
     contenders = {
@@ -154,16 +148,14 @@ def test_what_is_timed_is_judged_too():
         "graph": Contender(lambda: next(calls), lambda got: judged(got == "right"), lambda: {"fast": 1.0}),
     }
     clock = FakeClock({"a": [2.0, 2.0], "wrong": [1.0, 1.0]})
-    a, graph = measure("case", contenders, baseline="a", clock=clock, warmup=1, repeats=1).measurements
+    a, graph = measure(context, "case", contenders, baseline="a", clock=clock, warmup=1, repeats=1).measurements
     assert a.timing is not None
     assert (graph.timing, graph.ratio, graph.figures) == (None, None, {})
     assert not graph.verification.passed
 
 
 @pytest.mark.parametrize("turn", [pytest.param(1, id="warm-up"), pytest.param(2, id="timed")])
-def test_a_contender_that_fails_after_its_first_call_costs_the_others_nothing(turn):
-    attempt = Attempts()
-
+def test_a_contender_that_fails_after_its_first_call_costs_the_others_nothing(context, turn):
     def calls():
         for _ in range(turn):
             yield "b"
@@ -175,17 +167,17 @@ def test_a_contender_that_fails_after_its_first_call_costs_the_others_nothing(tu
         "b": Contender(lambda: next(failing), lambda _: judged(True)),
     }
     clock = FakeClock({"a": [9.0, 2.0, 3.0], "b": [1.0]})
-    case = measure("case", contenders, baseline="a", clock=clock, warmup=1, repeats=2, attempt=attempt)
+    case = measure(context, "case", contenders, baseline="a", clock=clock, warmup=1, repeats=2)
     assert [(m.name, m.timing.samples) for m in case.measurements] == [("a", [2.0, 3.0])]
-    assert attempt.failed == [("b case", "capture failed")]
+    assert failures(context) == [("b case", "RuntimeError: capture failed")]
 
 
-def test_without_a_baseline_that_matches_there_are_no_ratios():
+def test_without_a_baseline_that_matches_there_are_no_ratios(context):
     contenders = {
         "a": Contender(lambda: "a", lambda _: judged(False)),
         "b": Contender(lambda: "b", lambda _: judged(True)),
     }
-    case = measure("case", contenders, baseline="a", clock=FakeClock({"b": [1.0]}), warmup=0, repeats=1)
+    case = measure(context, "case", contenders, baseline="a", clock=FakeClock({"b": [1.0]}), warmup=0, repeats=1)
     assert [m.ratio for m in case.measurements] == [None, None]
     assert case.measurements[1].timing is not None
 

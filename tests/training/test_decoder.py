@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hero_rt.training.decoder import (
+from hero_train.decoder import (
     LATENT_NOISE,
     SAMPLED_ENERGY,
     WEIGHTS,
@@ -13,10 +13,10 @@ from hero_rt.training.decoder import (
     discriminator_loss,
     noisy,
 )
-from hero_rt.training.frame_bank import FrameBank
-from hero_rt.training.minimise import SmallRecipe
-from hero_rt.training.small_parts import train_decoder
-from hero_rt.training.videos import VideoWindows
+from hero_train.frame_bank import FrameBank
+from hero_train.recipe import SmallRecipe
+from hero_train.small_parts import train_decoder
+from hero_train.videos import VideoWindows
 from tests.clips import CARPHONE, read, write_clip
 
 

@@ -11,8 +11,8 @@ from hero_rt.models.submodules import build_submodule
 from hero_rt.sampling import make_scheduler
 from hero_rt.spec.boundary import submodule_io
 from hero_rt.spec.profile import Profile
-from hero_rt.training.examples import TrainingExamples
-from hero_rt.training.objective import HeroObjective
+from hero_train.examples import TrainingExamples
+from hero_train.objective import HeroObjective
 from tests.training.conftest import FRAMES, SIZE
 
 

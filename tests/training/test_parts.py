@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import hero_rt.training.autoencoder as module
+import hero_train.autoencoder as module
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
-from hero_rt.training.autoencoder import autoencoder_loss, energy, latent_scale
-from hero_rt.training.encoders import contrastive_loss, view_pairs
-from hero_rt.training.frame_bank import FrameBank
-from hero_rt.training.minimise import SmallRecipe
-from hero_rt.training.small_parts import train_autoencoder, train_decoder, train_image_encoders
-from hero_rt.training.videos import VideoWindows
+from hero_train.autoencoder import autoencoder_loss, energy, latent_scale
+from hero_train.encoders import contrastive_loss, view_pairs
+from hero_train.frame_bank import FrameBank
+from hero_train.recipe import SmallRecipe
+from hero_train.small_parts import train_autoencoder, train_decoder, train_image_encoders
+from hero_train.videos import VideoWindows
 from tests.clips import write_clip
 
 

@@ -6,8 +6,8 @@ from PIL import Image
 
 from hero_rt.errors import UsageError
 from hero_rt.stages.flow import optical_flow
-from hero_rt.training.cli import main
-from hero_rt.training.synthesize import _near_layer, cutouts, photographs, render
+from hero_train.cli import main
+from hero_train.synthesize import _near_layer, cutouts, photographs, render
 from tests.clips import BIG_BUCK_BUNNY, read
 from tests.test_commands import run
 

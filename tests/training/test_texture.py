@@ -6,11 +6,11 @@ import torch
 
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
-from hero_rt.training.frame_bank import FrameBank
-from hero_rt.training.minimise import SmallRecipe
-from hero_rt.training.sampled_bank import HIDDEN, SampledBank
-from hero_rt.training.small_parts import train_texture
-from hero_rt.training.texture import ENERGY_GAIN, SPREAD_GAIN, texture_loss
+from hero_train.frame_bank import FrameBank
+from hero_train.recipe import SmallRecipe
+from hero_train.sampled_bank import HIDDEN, SampledBank
+from hero_train.small_parts import train_texture
+from hero_train.texture import ENERGY_GAIN, SPREAD_GAIN, texture_loss
 from tests.clips import CARPHONE, read, write_clip
 
 

@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
 from hero_rt.sampling import make_scheduler
-from hero_rt.training.cli import main
-from hero_rt.training.examples import TrainingExamples
-from hero_rt.training.objective import HeroObjective
-from hero_rt.training.recipe import Recipe
-from hero_rt.training.trainer import train
+from hero_train.cli import main
+from hero_train.examples import TrainingExamples
+from hero_train.objective import HeroObjective
+from hero_train.recipe import Recipe
+from hero_train.trainer import train
 from tests.test_commands import run
 from tests.training.conftest import FRAMES, SIZE
 
@@ -55,7 +55,7 @@ def state(out: Path) -> dict[str, torch.Tensor]:
 
 def test_a_run_killed_and_resumed_ends_with_the_same_bits(checkpoint, videos, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "-m", "hero_rt.training.cli", *arguments(checkpoint, videos, killed, steps=5)]
+    command = [sys.executable, "-m", "hero_train.cli", *arguments(checkpoint, videos, killed, steps=5)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_state_kept(checkp
     [
         pytest.param(["--size", "100"], "--size is 100: Input should be a multiple of 8", id="size"),
         pytest.param(["--steps", "0"], "--steps is 0: Input should be greater than or equal to 1", id="steps"),
-        pytest.param(["--mixed-precision", "int8"], "--mixed-precision is 'int8'", id="precision"),
+        pytest.param(["--mixed-precision", "int8"], "'int8' is not one of", id="precision"),
     ],
 )
 def test_bad_options_are_one_line(checkpoint, videos, tmp_path, capfd, options, message):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hero_rt.errors import UsageError
-from hero_rt.training.videos import VideoWindows, augment, read_window
+from hero_train.videos import VideoWindows, augment, read_window
 from tests.clips import numbered_frames, read, write_clip
 
 

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from hero_rt.models.hero import HeroModel
-from hero_rt.training.autoencoder import autoencoder_loss, latent_scale
-from hero_rt.training.decoder import PatchDiscriminator, decoder_loss, discriminator_loss, noisy
-from hero_rt.training.encoders import contrastive_loss, view_pairs
-from hero_rt.training.frame_bank import FrameBank
-from hero_rt.training.minimise import Learner, SmallRecipe, minimise
-from hero_rt.training.sampled_bank import SampledBank
-from hero_rt.training.texture import texture_loss
-from hero_rt.training.videos import VideoWindows
+from hero_train.autoencoder import autoencoder_loss, latent_scale
+from hero_train.decoder import PatchDiscriminator, decoder_loss, discriminator_loss, noisy
+from hero_train.encoders import contrastive_loss, view_pairs
+from hero_train.frame_bank import FrameBank
+from hero_train.minimise import Learner, minimise
+from hero_train.recipe import SmallRecipe
+from hero_train.sampled_bank import SampledBank
+from hero_train.texture import texture_loss
+from hero_train.videos import VideoWindows
 
 FRAMES_FOR_SCALE = 128
 

@@ -6,18 +6,19 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from benchmarks.quality.alphas import learned_alphas, plot_alphas
-from benchmarks.quality.baselines import edge, reflection, telea
-from benchmarks.quality.clips import centre_crop, pan
-from benchmarks.quality.measures import gradient_energy, measure
-from benchmarks.quality.page import quality_page
-from benchmarks.quality.perceptual import load_aafs
-from benchmarks.quality.targets import verdicts
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroConfig, HeroModel
 from hero_rt.spec.canvas import Canvas
 from hero_rt.stages.flow import optical_flow
+from hero_rt.stages.place import pixel_mask
 from hero_rt.stages.prepare import clip_pixels
+from hero_train.ablations.alphas import learned_alphas, plot_alphas
+from hero_train.evaluation.baselines import edge, reflection, telea
+from hero_train.evaluation.clips import centre_crop, pan
+from hero_train.evaluation.measures import gradient_energy, measure
+from hero_train.evaluation.perceptual import load_aafs
+from hero_train.evaluation.quality_page import quality_page
+from hero_train.evaluation.targets import verdicts
 from tests.clips import BIG_BUCK_BUNNY, CARPHONE, small_clip
 
 CANVAS = Canvas(48, 64, 0, 16, 0, 16)
@@ -72,7 +73,7 @@ def test_gradient_energy_of_a_ramp_and_of_nothing():
     """2 grey levels a pixel in x and 1 in y: 4 + 1."""
     y, x = np.mgrid[:64, :80]
     ramp = np.repeat((2 * x + y)[None, :, :, None], 3, axis=3).astype(np.uint8)
-    region = CANVAS.pixel_mask()[0].bool()
+    region = pixel_mask(CANVAS)[0].bool()
     assert gradient_energy(ramp, region) == pytest.approx(5)
     # a step at the seam belongs to the known side, not to what was generated
     step = np.zeros((1, 64, 80, 3), np.uint8)

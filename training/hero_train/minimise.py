@@ -1,54 +1,19 @@
 """The training loop of the small parts: AdamW, cosine decay, a moving average, and states to go on from."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hero_rt.errors import UsageError
-from hero_rt.training.state import newest_state, read_about, write_state
+from hero_train.recipe import SmallRecipe
+from hero_train.state import newest_state, read_about, write_state
 
-WARMUP_STEPS = 100
-DECAY_SHARE = 0.4  # of the steps
 Learner = tuple[nn.Module, torch.optim.Optimizer]
-
-
-class SmallRecipe(BaseModel):
-    """How one small part is trained. A resumed run may change `steps` while the rate is constant."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)  # crops a step
-    crop: int = Field(default=64, multiple_of=8, ge=32)  # pixels a side
-    learning_rate: float = Field(default=1e-3, gt=0)
-    bf16: bool = False  # autocast; saves a third of a step on a CPU with AVX512-BF16
-    save_every: int = Field(default=500, ge=1)
-    seed: int = 0
-
-    def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, constant, then a cosine down to a hundredth over the last two fifths.
-
-        While it is constant a run may be resumed with more or fewer steps, and no step already taken would differ.
-        """
-        rising = min(1.0, (step + 1) / WARMUP_STEPS)
-        falling = max(0.0, (step - self.first_falling) / (self.steps - self.first_falling))
-        return self.learning_rate * rising * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * falling)))
-
-    @property
-    def first_falling(self) -> int:
-        """The step from which the rate falls."""
-        return math.floor((1 - DECAY_SHARE) * self.steps)
-
-    def generator(self, step: int) -> torch.Generator:
-        """The random draws of a step depend on the seed and the step alone, so a resumed run repeats them."""
-        return torch.Generator().manual_seed(hash((self.seed, step)) % 2**63)
 
 
 def minimise(

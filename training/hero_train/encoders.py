@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from hero_rt.pixels import to_signed
 from hero_rt.stages.place import place_source
 from hero_rt.stages.prepare import clip_pixels
-from hero_rt.training.tasks import random_task
-from hero_rt.training.videos import VideoWindows
+from hero_train.tasks import random_task
+from hero_train.videos import VideoWindows
 
 TEMPERATURE = 0.1
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.baselines import BASELINES
-from benchmarks.quality.clips import evaluation_clips
-from benchmarks.quality.measures import measure
-from benchmarks.quality.perceptual import perceptual_metrics
 from hero_rt.outpainter import Outpainter
 from hero_rt.request import OutpaintRequest, Padding
 from hero_rt.spec.canvas import Canvas
+from hero_train.evaluation.baselines import BASELINES
+from hero_train.evaluation.clips import evaluation_clips
+from hero_train.evaluation.measures import measure
+from hero_train.evaluation.perceptual import perceptual_metrics
 
 TASK = "OPV"  # left and right
 MODEL = "HERO"

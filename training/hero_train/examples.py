@@ -11,8 +11,8 @@ from hero_rt.pixels import to_signed
 from hero_rt.spec.config import CanvasFill, HeroConfig
 from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import clip_pixels, window_inputs
-from hero_rt.training.tasks import Task, random_task
-from hero_rt.training.videos import VideoWindows
+from hero_train.tasks import Task, random_task
+from hero_train.videos import VideoWindows
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):

@@ -7,9 +7,9 @@ from hero_rt.models.hero import HeroModel
 from hero_rt.sampling import make_scheduler
 from hero_rt.spec.canvas import Canvas
 from hero_rt.spec.config import LATENT_CHANNELS
-from hero_rt.training.examples import training_example
-from hero_rt.training.objective import HeroObjective
-from hero_rt.training.tasks import Task
+from hero_train.examples import training_example
+from hero_train.objective import HeroObjective
+from hero_train.tasks import Task
 
 TIMESTEPS = 10  # in the middle of as many equal parts of the schedule
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hero_rt.errors import UsageError
-from hero_rt.training.recipe import Recipe
+from hero_train.recipe import Recipe
 
 CHANGEABLE = {"steps", "decay_steps", "save_every", "workers"}  # that alter no step already taken
 

@@ -3,8 +3,8 @@
 from statistics import fmean
 from typing import Any
 
-from benchmarks.quality.run import MODEL
-from benchmarks.quality.targets import Row, seeds_of, verdicts
+from hero_train.evaluation.evaluate import MODEL
+from hero_train.evaluation.targets import Row, seeds_of, verdicts
 
 COLUMNS = {
     "psnr": "PSNR",

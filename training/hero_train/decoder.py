@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from hero_rt.training.autoencoder import energy, gradients
+from hero_train.autoencoder import energy, gradients
 
 WEIGHTS = {
     "coarse": 1.0,

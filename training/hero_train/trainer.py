@@ -16,11 +16,11 @@ from hero_rt.errors import UsageError
 from hero_rt.models.hero import HeroModel
 from hero_rt.sampling import make_scheduler
 from hero_rt.spec.config import LATENT_CHANNELS, VAE_SCALE
-from hero_rt.training.examples import TrainingExamples
-from hero_rt.training.noise import training_noise
-from hero_rt.training.objective import HeroObjective
-from hero_rt.training.recipe import Recipe
-from hero_rt.training.state import load_state, save_state
+from hero_train.examples import TrainingExamples
+from hero_train.noise import training_noise
+from hero_train.objective import HeroObjective
+from hero_train.recipe import Recipe
+from hero_train.state import load_state, save_state
 
 
 def train(model: HeroModel, recipe: Recipe, out: Path) -> None:

@@ -14,9 +14,9 @@ from hero_rt.outpainter import Outpainter
 from hero_rt.request import OutpaintRequest, Padding
 from hero_rt.spec.config import VAE_SCALE
 from hero_rt.stages.place import latent_mask
-from hero_rt.training.frame_bank import to_tensor
-from hero_rt.training.tasks import random_task
-from hero_rt.training.videos import VideoWindows
+from hero_train.frame_bank import to_tensor
+from hero_train.tasks import random_task
+from hero_train.videos import VideoWindows
 
 HIDDEN = 0.6  # of a crop's cells, at least
 

@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.quality.clips import evaluation_clips
-from benchmarks.quality.held_out_loss import held_out_loss
-from benchmarks.quality.run import MODEL, evaluate, evaluation_canvas
 from hero_rt.atomic import write_atomically
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
-from hero_rt.training.recipe import Recipe
-from hero_rt.training.trainer import train
+from hero_train.ablations.held_out_loss import held_out_loss
+from hero_train.evaluation.clips import evaluation_clips
+from hero_train.evaluation.evaluate import MODEL, evaluate, evaluation_canvas
+from hero_train.recipe import Recipe
+from hero_train.trainer import train
 
 RATIOS = [0.25, 0.5]
 FIGURES = ("psnr", "mse", "ssim", "gradient_energy", "adjacent_ssim", "adjacent_ssim_truth")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from benchmarks.quality.run import MODEL
+from hero_train.evaluation.evaluate import MODEL
 
 MEAN_BELOW, ANY_BELOW, PAN_ABOVE = 1.0, 3.0, 1.0  # dB
 ENERGY = (0.5, 1.5)  # of the truth's: less is blur, more is noise

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from hero_rt.errors import UsageError
 from hero_rt.pixels import to_signed
-from hero_rt.training.videos import VideoWindows
+from hero_train.videos import VideoWindows
 
 
 class FrameBank:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hero_rt.training.autoencoder import energy, gradients
-from hero_rt.training.decoder import change
+from hero_train.autoencoder import energy, gradients
+from hero_train.decoder import change
 
 WEIGHTS = {"kept": 1.0, "energy": 0.4, "spread": 0.5, "lively": 0.1, "adversarial": 0.1}
 # of the hidden frames' own. With 1 for both, the frames that it learns from get their texture; frames of other videos,

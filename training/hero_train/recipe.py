@@ -1,0 +1,94 @@
+"""How one run is trained, as data.
+
+The defaults are the paper's where it gives a figure: a constant rate of 1e-4 without warm-up, a batch of 16 (one window
+on each of 16 devices), gradients accumulated over 16 batches. A field that says "an addition" is not the paper's.
+"""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import torch
+
+WARMUP_STEPS = 100  # of the small parts
+DECAY_SHARE = 0.4  # of their steps
+
+
+class Recipe(BaseModel):
+    """One run of `hero-train outpainter`. A resumed run may change only `steps` and `decay_steps`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    videos: tuple[Path, ...] = Field(description="A folder of videos; repeat it, each has an equal share.")
+    steps: int = Field(ge=1, description="Optimiser steps in all.")
+    size: int = Field(256, multiple_of=8, ge=32, description="Pixels a side of a training window.")
+    windows_per_step: int = Field(
+        16, ge=1, description="Windows a step, on each device: the paper's accumulation; it has 16 devices."
+    )
+    timesteps_per_window: int = Field(1, ge=1, description="Timesteps that share one RefNet and flow pass.")
+    learning_rate: float = Field(1e-4, gt=0, description="The paper's, which is constant.")
+    weight_decay: float = Field(1e-2, ge=0, description="Of AdamW.")
+    warmup_steps: int = Field(0, ge=0, description="Steps over which the rate rises: an addition to the paper.")
+    decay_steps: int = Field(0, ge=0, description="Steps at the end, over which the rate falls to zero: an addition.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm: an addition.")
+    ema_decay: float = Field(
+        0.9999, ge=0, lt=1, description="Of the moving average that becomes the checkpoint: an addition."
+    )
+    semantic_dropout: float = Field(0.1, ge=0, le=1, description="Share of windows without CLIP references.")
+    noise_offset: float = Field(
+        0.0, ge=0, description="Deviation of smooth noise on top, against colours that drift: an addition."
+    )
+    known_weight: float = Field(
+        1.0, ge=0, le=1, description="Weight of the loss where the frame is known: an addition."
+    )
+    hold_at_zero: tuple[str, ...] = Field((), description="Ablation: parameters by shell pattern, kept zero.")
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="no, fp16 or bf16.")
+    compile: bool = Field(False, description="torch.compile: minutes at the start, for a faster step.")
+    workers: int = Field(0, ge=0, description="Processes that decode videos.")
+    save_every: int = Field(500, ge=1, description="Steps between states to resume from.")
+    seed: int = Field(0, description="Of every random draw.")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, constant, linear decay."""
+        rising = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        falling = min(1.0, (self.steps - step) / (self.decay_steps + 1))
+        return self.learning_rate * min(rising, falling)
+
+
+class SmallRecipe(BaseModel):
+    """How one small part is trained. A resumed run may change `steps` while the rate is constant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(ge=1, description="Steps of pairs of crops.")
+    batch: int = Field(12, ge=1, description="Crops a step.")
+    crop: int = Field(64, multiple_of=8, ge=32, description="Pixels a side of a crop.")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="Learning rate; over the last two fifths it falls to a hundredth."
+    )
+    bf16: bool = Field(False, description="BF16 autocast: faster on a CPU with AVX512-BF16.")
+    save_every: int = Field(500, ge=1, description="Steps between states to go on from, in OUT/state.")
+    seed: int = Field(0, description="Of every random draw.")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, constant, then a cosine down to a hundredth over the last two fifths.
+
+        While it is constant a run may be resumed with more or fewer steps, and no step already taken would differ.
+        """
+        rising = min(1.0, (step + 1) / WARMUP_STEPS)
+        falling = max(0.0, (step - self.first_falling) / (self.steps - self.first_falling))
+        return self.learning_rate * rising * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * falling)))
+
+    @property
+    def first_falling(self) -> int:
+        """The step from which the rate falls."""
+        return math.floor((1 - DECAY_SHARE) * self.steps)
+
+    def generator(self, step: int) -> "torch.Generator":
+        """The random draws of a step depend on the seed and the step alone, so a resumed run repeats them."""
+        import torch
+
+        return torch.Generator().manual_seed(hash((self.seed, step)) % 2**63)
