@@ -93,7 +93,7 @@ def test_tuning_verifies_every_configuration_against_the_default_one():
     context = SimpleNamespace(device=cpu, ceilings=None, attempt=at_once, kernel_clock=partial(kernel_clock, cpu))
     with interpreter.start() as pool:
         tune = interpreter.runner(pool, "benchmarks.kernels.temporal_attention_im3", "tune")
-        case = tune(operands, context, 1)
+        case = tune(operands, context)
     names = [m.name for m in case.measurements]
     assert len(names) == len({*names}) > 20
     assert case.baseline in names
