@@ -1,11 +1,11 @@
 """What the suite `kernels` measures, and how it judges. No time is judged here."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from benchmarks.context import Context
 from benchmarks.kernels.temporal_attention_im3 import (
     Operands,
     Rotation,
@@ -15,11 +15,13 @@ from benchmarks.kernels.temporal_attention_im3 import (
     same,
     with_bandwidth,
 )
-from benchmarks.schema import Case, Measurement, Verification
+from benchmarks.schema import Case, Ceilings, Measurement, Verification
 from benchmarks.settings import Settings
-from benchmarks.timing import kernel_clock, summarise
+from benchmarks.timing import summarise
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
 from tests.kernels import interpreter
+
+CEILINGS = Ceilings(dtype="fp32", flops_per_s=1e12, matmul_size=1, bytes_per_s=1e9, copy_bytes=1)
 
 
 def test_operands_are_the_presets_levels_at_both_sizes():
@@ -83,14 +85,9 @@ def test_a_turn_on_a_gpu_moves_twice_its_cache(monkeypatch):
     assert calls_a_turn(large, torch.device("cuda")) == 8  # of 84 MB
 
 
-def at_once(_, work):
-    return work()
-
-
 def test_tuning_verifies_every_configuration_against_the_default_one():
     operands = Operands("case", (1, 8, 6, 16), 2, "fp32")
-    cpu = torch.device("cpu")
-    context = SimpleNamespace(device=cpu, ceilings=None, attempt=at_once, kernel_clock=partial(kernel_clock, cpu))
+    context = Context(Settings.for_device("cpu", repeats=1), CEILINGS, say=print)
     with interpreter.start() as pool:
         tune = interpreter.runner(pool, "benchmarks.kernels.temporal_attention_im3", "tune")
         case = tune(operands, context)
