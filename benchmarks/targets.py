@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.contenders import BASELINE, UNCACHED
 from benchmarks.schema import Case, Measurement, Run
-from hero_rt.engines.backend import FORMATS
+from hero_rt.engines.backend import BACKENDS
 
 H100_STEP = "hero-sd15 256x256x16-cfg fp16"
 
@@ -75,7 +75,7 @@ class Target:
 
 def _engine_time(case: Case) -> Values:
     for m in case.measurements:
-        if m.name.startswith(FORMATS) and m.timing is not None:
+        if m.name.startswith(tuple(BACKENDS)) and m.timing is not None:
             yield m.name, m.timing.median, ()
 
 
@@ -84,7 +84,7 @@ def _engine_over(other: str) -> Look:
 
     def look(case: Case) -> Values:
         for m in case.measurements:
-            if m.name.startswith(FORMATS):
+            if m.name.startswith(tuple(BACKENDS)):
                 yield from _ratio(m, case.find(other))
 
     return look

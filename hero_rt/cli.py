@@ -126,9 +126,9 @@ def info(folder: Annotated[Path, typer.Argument(help="Engine folder.")]) -> None
     check_files(folder, manifest)
     target = manifest.target
     out = Console(soft_wrap=True)
-    built = f"{manifest.format} {target.library_version}, {manifest.dtype}"
+    built = f"{manifest.build.format} {target.library_version}, {manifest.build.dtype}"
     out.print(f"{folder}: {manifest.config.name}, {built}, all files intact")
-    out.print(f"built by hero-runtime {manifest.tool_version} from {manifest.checkpoint}")
+    out.print(f"built by hero-runtime {manifest.tool_version} from {manifest.build.checkpoint}")
     table = Table("engine", "profile", "file", "MiB", "weights MiB", "build s", "peak MiB")
     for engine in manifest.engines:
         weights = sum(manifest.files[name].bytes for name in engine.weights)

@@ -27,7 +27,8 @@ def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., None]], Ca
 
     An option that is not given is None: the model's default stands in the model alone, and `--help` shows it. A field
     without a default is a required option. A field of many values is a repeatable one. The field `frame` becomes the
-    options pad, size, aspect, anchor, task and ratio. `parse_options` makes the models.
+    options pad, size, aspect, anchor, task and ratio. A model's `panel` heads its options in `--help`. `parse_options`
+    makes the models.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -38,7 +39,7 @@ def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., None]], Ca
                 if name == "frame":
                     added += [_parameter(option, *_FRAME_OPTIONS[option], None) for option in FRAME_KEYWORDS]
                 else:
-                    added.append(_option(name, field))
+                    added.append(_option(name, field, getattr(model, "panel", None)))
         command.__signature__ = inspect.Signature(own + added)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in own + added}
         return command
@@ -46,20 +47,20 @@ def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., None]], Ca
     return decorate
 
 
-def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+def _option(name: str, field: FieldInfo, panel: str | None) -> inspect.Parameter:
     least, most = (next((getattr(m, name) for m in field.metadata if hasattr(m, name)), None) for name in ("ge", "le"))
     span = "" if least is None else f" At least {least}." if most is None else f" {least} to {most}."
     text = f"{field.description or ''}{span}"
-    return _parameter(name, field.annotation, text, ... if field.is_required() else field.default)
+    return _parameter(name, field.annotation, text, ... if field.is_required() else field.default, panel)
 
 
-def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Parameter:
+def _parameter(name: str, kind: Any, text: str, default: Any, panel: str | None = None) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
-    flags = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
+    flags = (f"{flag}/--no-{flag[2:]}",) if default is True else (flag,)
     if get_origin(kind) is tuple:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
-    shown = False if default in (None, ..., ()) else str(default).lower()
-    option = typer.Option(*flags, help=text, show_default=shown)
+    shown = False if default in (None, ..., (), False) else str(default).lower() if default is True else str(default)
+    option = typer.Option(*flags, help=text, show_default=shown, rich_help_panel=panel)
     if default is ...:
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option])
     return inspect.Parameter(
@@ -75,8 +76,10 @@ def parse_options(model: type[_Model], options: dict[str, Any]) -> _Model:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"{flag} is {first['input']!r}: {first['msg']}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            message = f"--{str(first['loc'][0]).replace('_', '-')} is {first['input']!r}: {message}"
+        raise UsageError(message) from error
 
 
 def request_of(options: dict[str, Any], base: OutpaintRequest | None) -> OutpaintRequest:

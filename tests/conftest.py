@@ -38,8 +38,8 @@ def engine_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
         if not (folder / "manifest.json").exists():
             from hero_export.build import build_engines
             from hero_export.checkpoint import Checkpoint
-            from hero_export.formats import BuildSettings
+            from hero_export.engine_build import BuildSettings
 
             profiles = [Profile(128, 64, 16), Profile(128, 64, 16, guided=True)]
-            build_engines(BuildSettings(Checkpoint("random", "hero-tiny")), folder, profiles, jobs=2)
+            build_engines(BuildSettings.of(Checkpoint("random", "hero-tiny")), folder, profiles, jobs=2)
     return folder

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -204,26 +205,39 @@ def test_help_has_examples(capsys, main, command, words):
     assert all(word in out for word in words)
 
 
-def test_export_onnx_writes_files_and_a_summary(tmp_path, capsys):
-    code = run(
-        hero_export.cli.main, "onnx", "random", tmp_path, "--preset", "hero-tiny", "--width", 64, "--height", 64,
-        "--submodule", "vae_encoder", "--submodule", "vae_decoder",
-    )  # fmt: skip
-    assert code == 0
-    assert {path.name for path in tmp_path.glob("*.onnx")} == {"vae_encoder.onnx", "vae_decoder.onnx"}
+ONNX = ("onnx", "--out", "{tmp}", "--profile", "64x64x16")
+
+
+def test_export_onnx_writes_a_file_a_profile_and_leaves_no_weights_that_no_graph_names(tmp_path, capsys):
+    profiles = ("--profile", "64x64x16", "--profile", "72x72..80x80..96x96x16")
+    base = ("onnx", "random", "--out", tmp_path, "--preset", "hero-tiny", "--submodule", "vae_decoder", *profiles)
+    for seed in (0, 1):
+        assert run(hero_export.cli.main, *base, "--seed", seed) == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {name for name in names if name.endswith(".onnx")} == {
+        "vae_decoder.64x64x16.onnx", "vae_decoder.72x72..80x80..96x96x16.onnx",
+    }  # fmt: skip
+    stored = {
+        entry.value
+        for path in tmp_path.glob("*.onnx")
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    assert {name for name in names if name.endswith(".data")} == stored
     summary = capsys.readouterr().err
-    assert "vae_decoder" in summary
-    assert "nodes" in summary
+    assert "2 of 2: vae_decoder" in summary  # plain lines: stderr is no terminal here
+    assert max(map(len, summary.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["onnx", "random", "{tmp}"], "a preset goes with the checkpoint 'random'", id="no-preset"),
-        pytest.param(["onnx", "random", "{tmp}", "--preset", "hero-xl"], "unknown preset 'hero-xl'", id="preset"),
-        pytest.param(["onnx", "random", "{tmp}", "--preset", "hero-tiny", "--width", "250"], "multiples of 8", id="width"),
-        pytest.param(["onnx", "random", "{tmp}", "--preset", "hero-tiny", "--dtype", "int8"], "dtype 'int8'", id="dtype"),
-        pytest.param(["onnx", "random", "{tmp}", "--preset", "hero-tiny", "--submodule", "x"], "submodule 'x'", id="submodule"),
+        pytest.param([*ONNX, "random"], "checkpoint 'random' has no sizes of its own; add --preset", id="no-preset"),
+        pytest.param([*ONNX, "random", "--preset", "hero-xl"], "unknown preset 'hero-xl'", id="preset"),
+        pytest.param(["onnx", "random", "--out", "{tmp}", "--profile", "250x64x16"], "multiples of 8", id="width"),
+        pytest.param([*ONNX, "random", "--preset", "hero-tiny", "--dtype", "int8"], "dtype 'int8'", id="dtype"),
+        pytest.param([*ONNX, "random", "--preset", "hero-tiny", "--submodule", "x"], "submodule 'x'", id="submodule"),
         pytest.param(["build-engines", "nowhere", "--out", "{tmp}/e", "--profile", "64x64x16"], "neither a folder", id="checkpoint"),
         pytest.param(
             ["build-engines", "random", "--preset", "hero-tiny", "--out", "{tmp}/e", "--profile", "64x64"],
@@ -271,4 +285,4 @@ def test_build_engines_command_reports_each_engine(engine_folder, tmp_path, caps
     arguments = ["random", "--preset", "hero-tiny", "--profile", "128x64x16", "--out", copy]
     assert run(hero_export.cli.main, "build-engines", *arguments) == 0
     table = capsys.readouterr().err
-    assert table.count("kept") == 7  # six submodules, and the step with guidance that the folder held already
+    assert table.count("│ kept") == 7  # six submodules, and the step with guidance that the folder held already

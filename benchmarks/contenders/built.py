@@ -8,7 +8,7 @@ import torch
 from benchmarks.settings import Settings
 from hero_export.build import build_engines
 from hero_export.checkpoint import Checkpoint
-from hero_export.formats import BuildSettings
+from hero_export.engine_build import BuildSettings
 from hero_rt.engines.backend import backend
 from hero_rt.engines.engine import Engine, EngineSet
 from hero_rt.engines.folder import EngineFolder
@@ -41,13 +41,8 @@ class BuiltEngines(EngineSet):
         self.format = name.removesuffix(AUTOTUNED)
         check_available(settings, self.format)
         self._run = settings
-        self._build = BuildSettings(
-            Checkpoint("random", settings.preset),
-            self.format,
-            settings.dtype,
-            settings.device,
-            name.endswith(AUTOTUNED),
-        )
+        options = {"device": settings.device, "max_autotune": name.endswith(AUTOTUNED)} if self.format == "aoti" else {}
+        self._build = BuildSettings.of(Checkpoint("random", settings.preset), self.format, settings.dtype, **options)
         super().__init__(settings.config, DTYPES[settings.dtype], torch.device(settings.device))
         self._root = settings.cache / f"{settings.preset}-{settings.dtype}-{name}-{self.device.type}"
         self._folders: dict[tuple[int, int], EngineFolder] = {}

@@ -4,7 +4,7 @@ from benchmarks.contenders.built import AUTOTUNED, BuiltEngines
 from benchmarks.contenders.compiled import CompiledEngines
 from benchmarks.contenders.uncached import UncachedEngines
 from benchmarks.settings import Settings
-from hero_rt.engines.backend import FORMATS
+from hero_rt.engines.backend import BACKENDS
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import UsageError
@@ -17,9 +17,9 @@ COMPILED = {"compile": "default", "compile-max-autotune": "max-autotune"}
 
 def contender_names(settings: Settings, compiled: bool) -> list[str]:
     """Both baselines always; then what was asked for, or every format (and torch.compile where `compiled`)."""
-    others = [*FORMATS, *(f"{name}{AUTOTUNED}" for name in FORMATS if name == "aoti"), *COMPILED]
+    others = [*BACKENDS, *(f"{name}{AUTOTUNED}" for name in BACKENDS if name == "aoti"), *COMPILED]
     if settings.only is None:
-        defaults = [*(COMPILED if compiled else ()), *FORMATS]
+        defaults = [*(COMPILED if compiled else ()), *BACKENDS]
         return [BASELINE, UNCACHED, *defaults]
     if unknown := [name for name in settings.only if name not in others]:
         raise UsageError(f"unknown contender {unknown[0]!r}; known: {', '.join(others)}")

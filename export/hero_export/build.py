@@ -13,8 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from hero_export.formats import BuildSettings, FinishedEngine, build_key, versions
-from hero_export.plugin import loader_path
+from hero_export.engine_build import BuildSettings, FinishedEngine, build_key, versions
 from hero_export.worker import PhaseReport, Workers
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
@@ -26,9 +25,9 @@ from hero_rt.engines.manifest import (
     read_manifest,
     write_manifest,
 )
-from hero_rt.errors import EngineError, HeroError, UsageError
+from hero_rt.errors import EngineError, HeroError
 from hero_rt.spec.boundary import SUBMODULES
-from hero_rt.spec.profile import AnyProfile, ProfileRange, parse_profile
+from hero_rt.spec.profile import AnyProfile, parse_profile
 
 RECORDS = ".records"  # one finished engine a file, until the manifest takes them over
 _LOCK = ".lock"
@@ -53,9 +52,8 @@ def build_engines(
     from something else, HeroError where it cannot be written, UsageError for a range of shapes in a format without.
     """
     settings = settings.resolved()
-    ranges = [profile for profile in profiles if isinstance(profile, ProfileRange)]
-    if ranges and settings.format == "aoti":
-        raise UsageError(f"profile {ranges[0]}: a package of format aoti has one shape; name each size as a profile")
+    for profile in profiles:
+        settings.builder.check_profile(profile)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK, timeout=0):
@@ -86,7 +84,7 @@ def _build(
     previous = _previous_manifest(folder)
     if previous is not None:
         _check_same_origin(previous, folder, settings)
-        profiles = [*{*profiles, *map(parse_profile, previous.profiles)}]
+    profiles = all_profiles(folder, profiles)
     finished = _finished_engines(folder, previous)
 
     def finish(task: tuple[str, AnyProfile]) -> tuple[FinishedEngine, bool]:
@@ -101,7 +99,7 @@ def _build(
 
     engines: list[FinishedEngine] = []
     with (
-        loader_path(settings.format),
+        settings.builder.environment(),
         ThreadPoolExecutor(jobs) as threads,  # each waits for a process
         Workers() as workers,
     ):
@@ -112,13 +110,10 @@ def _build(
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         tool_version=__version__,
-        format=settings.format,
-        dtype=settings.dtype,
-        checkpoint=settings.checkpoint.arguments,
+        build=settings.spec,
         model=config,
         kernel_digest=function_digest(),
         target=target,
-        options=settings.options,
         engines=[done.engine for done in engines],
         files={name: record for done in engines for name, record in done.files.items()},
     )
@@ -126,6 +121,12 @@ def _build(
     shutil.rmtree(folder / RECORDS, ignore_errors=True)  # the manifest has taken them over
     _remove_strays(folder, manifest)
     return manifest
+
+
+def all_profiles(folder: Path, profiles: Sequence[AnyProfile]) -> list[AnyProfile]:
+    """`profiles` and those that `folder` holds already."""
+    previous = _previous_manifest(folder)
+    return [*{*profiles, *map(parse_profile, previous.profiles if previous is not None else [])}]
 
 
 def engine_tasks(profiles: Sequence[AnyProfile]) -> list[tuple[str, AnyProfile]]:
@@ -153,9 +154,9 @@ def build_report(manifest: Manifest) -> str:
     ]
     report = {
         "model": manifest.config.name,
-        "checkpoint": manifest.checkpoint,
-        "format": manifest.format,
-        "dtype": manifest.dtype,
+        "checkpoint": manifest.build.checkpoint,
+        "format": manifest.build.format,
+        "dtype": manifest.build.dtype,
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
         "versions": versions(),
         "engines": engines,
@@ -212,9 +213,9 @@ def _previous_manifest(folder: Path) -> Manifest | None:
 
 
 def _check_same_origin(previous: Manifest, folder: Path, settings: BuildSettings) -> None:
-    asked = {"format": settings.format, "dtype": settings.dtype, "checkpoint": settings.checkpoint.arguments}
-    for field, value in asked.items():
-        if (seen := getattr(previous, field)) != value:
+    asked = settings.spec
+    for field in ("format", "dtype", "checkpoint", "preset", "seed"):
+        if (seen := getattr(previous.build, field)) != (value := getattr(asked, field)):
             raise EngineError(
                 f"{folder} holds engines of {field} {seen!r}, this build is of {value!r}; "
                 "choose another --out, or delete that folder first"

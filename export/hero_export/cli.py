@@ -1,17 +1,25 @@
 """The hero-export command."""
 
-import json
+import json as json_module
+import re
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import BaseModel, Field
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from hero_export.build_progress import BuildProgress
+from hero_export.builders import BUILDERS, Builder, find_builder
 from hero_rt.cli_errors import run_app
+from hero_rt.cli_options import parse_options, with_options
 from hero_rt.errors import ParityError, UsageError
-from hero_rt.spec.profile import Profile, parse_profile
+from hero_rt.spec.profile import parse_profile
+
+if TYPE_CHECKING:
+    from hero_export.checkpoint import Checkpoint
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,174 +29,153 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
+
+class WeightOptions(BaseModel):
+    """Of what an export is made: `checkpoint` and these."""
+
+    preset: str | None = Field(None, description="Sizes of random weights. Only with CHECKPOINT 'random'.")
+    seed: int = Field(0, description="Seed of random weights.")
+
+    def checkpoint(self, name: str) -> "Checkpoint":
+        """Raises UsageError."""
+        from hero_export.checkpoint import Checkpoint
+
+        return Checkpoint(name, self.preset, self.seed)
+
+
 CheckpointArgument = Annotated[
     str,
     typer.Argument(help="Checkpoint folder, hero-tiny or a Hub id, or 'random' for seeded random weights of --preset."),
 ]
-PresetOption = Annotated[
-    str | None,
-    typer.Option(help="Sizes of random weights: hero-sd15 or hero-tiny. Only with CHECKPOINT 'random'."),
+ProfileOption = Annotated[
+    list[str], typer.Option(help="Shapes, WxHxFRAMES[-cfg], or dynamic, MIN..OPT..MAXxFRAMES[-cfg]; repeatable.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of random weights.")]
-AOTI, TENSORRT = "AOTInductor", "TensorRT and TensorRT-RTX"  # panels of build-engines --help
-DtypeOption = Annotated[str, typer.Option(help="fp32 or fp16 (softmax, norm statistics and time embedding stay FP32).")]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="fp32 or fp16 (softmax, norm statistics and time embedding stay FP32).")
+]
 
 
-@app.command(epilog="Example: [bold]hero-export onnx random onnx --preset hero-tiny --width 256 --height 144[/bold]")
+@app.command(epilog="Example: [bold]hero-export onnx random --preset hero-tiny --profile 256x144x16 --out onnx[/bold]")
+@with_options(WeightOptions)
 def onnx(
     checkpoint: CheckpointArgument,
-    out: Annotated[Path, typer.Argument(help="Folder for the .onnx files and their weights.")],
-    preset: PresetOption = None,
-    seed: SeedOption = 0,
-    height: Annotated[int, typer.Option(help="Canvas height in pixels, a multiple of 8.")] = 256,
-    width: Annotated[int, typer.Option(help="Canvas width in pixels, a multiple of 8.")] = 256,
-    frames: Annotated[int, typer.Option(help="Frames of a window.")] = 16,
-    guidance: Annotated[bool, typer.Option(help="Export the denoising step with classifier-free guidance.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the .onnx files and their weights.")],
+    profile: ProfileOption,
     dtype: DtypeOption = "fp32",
     submodule: Annotated[list[str] | None, typer.Option(help="Export only these; repeatable.")] = None,
+    **options: Any,
 ) -> None:
-    """Write the six submodules as ONNX files with external weights, checked by onnx.checker."""
-    from hero_export.checkpoint import Checkpoint
+    """Write submodules as ONNX files for trtexec, polygraphy or any other tool, checked by onnx.checker.
+
+    Files are named SUBMODULE.PROFILE.onnx; profiles of one model share their weight files.
+    """
+    profiles = [parse_profile(text) for text in profile]
+    weights = parse_options(WeightOptions, options)
+    if dtype not in ("fp32", "fp16"):
+        raise UsageError(f"dtype {dtype!r} is not one of fp32, fp16")
+    source = weights.checkpoint(checkpoint)
+
+    from hero_export.build import engine_tasks
     from hero_export.onnx import export_onnx
+    from hero_rt.engines.manifest import DTYPES
     from hero_rt.spec.boundary import SUBMODULES
 
-    profile = Profile(width, height, frames, guidance)
-    source = Checkpoint(checkpoint, preset, seed)
-    names = submodule or list(SUBMODULES)
-    torch_dtype = _dtype(dtype)
-    if unknown := [name for name in names if name not in SUBMODULES]:
+    if unknown := [name for name in submodule or [] if name not in SUBMODULES]:
         raise UsageError(f"unknown submodule {unknown[0]!r}; known: {', '.join(SUBMODULES)}")
-    table = Table("submodule", "nodes", "hero nodes", "graph", "weights", "seconds", title=f"{out} {profile} {dtype}")
-    with _progress() as progress:
-        task = progress.add_task("export", total=len(names))
-        for name in names:
-            progress.update(task, description=f"export {name}")
+    tasks = [task for task in engine_tasks(profiles) if not submodule or task[0] in submodule]
+    table = Table("submodule", "profile", "nodes", "hero", "weights", "seconds", title=f"{out} {dtype}")
+    with BuildProgress(console, "export", len(tasks)) as progress:
+        for name, shape in tasks:
             # a model a submodule: its parts are freed before the next one's are made
-            done = export_onnx(source.load(torch_dtype), name, profile, out / f"{name}.onnx")
-            table.add_row(
-                name,
-                str(done.nodes),
-                str(done.hero_nodes),
-                _mib(done.graph_bytes),
-                _mib(done.weights_bytes),
-                f"{done.seconds:.1f}",
-            )
-            progress.advance(task)
+            done = export_onnx(source.load(DTYPES[dtype]), name, shape, out / f"{name}.{shape}.onnx")
+            counts = (str(done.nodes), str(done.hero_nodes), _mib(done.weights_bytes), f"{done.seconds:.1f}")
+            table.add_row(name, str(shape), *counts)
+            progress.finished(f"{name}.{shape}.onnx")
     console.print(table)
+
+
+BUILDERS_OF_FORMATS = [find_builder(name) for name in BUILDERS]
+BUILDER_OPTIONS = tuple(dict.fromkeys(builder.Options for builder in BUILDERS_OF_FORMATS))
 
 
 @app.command(
     "build-engines",
     epilog="Example: [bold]hero-export build-engines hero --profile 256x256x16-cfg --dtype fp16 --out engines[/bold]",
 )
+@with_options(WeightOptions, *BUILDER_OPTIONS)
 def build_engines(
     checkpoint: CheckpointArgument,
     out: Annotated[Path, typer.Option(help="Engine folder to create or extend.")],
-    profile: Annotated[
-        list[str], typer.Option(help="Shapes, WxHxFRAMES[-cfg], or dynamic, MIN..OPT..MAXxFRAMES[-cfg]; repeatable.")
-    ],
-    preset: PresetOption = None,
-    seed: SeedOption = 0,
-    format: Annotated[str, typer.Option(help="onnxruntime, tensorrt, tensorrt-rtx or aoti.")] = "onnxruntime",
-    dtype: Annotated[str | None, typer.Option(help="fp32 or fp16; default: fp16 for the two TensorRTs.")] = None,
+    profile: ProfileOption,
+    format: Annotated[str, typer.Option(help=f"{', '.join(BUILDERS)}.")] = "onnxruntime",
+    dtype: DtypeOption = None,
     json: Annotated[
         Path | None, typer.Option(help="Also write this report: machine, versions, figures of each build.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Engines built at once, each with memory of its own.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; default: the GPU, if any.", rich_help_panel=AOTI)
-    ] = None,
-    max_autotune: Annotated[
-        bool, typer.Option(help="Benchmark kernel variants while compiling.", rich_help_panel=AOTI)
-    ] = False,
-    pool_limit: Annotated[
-        str, typer.Option(help="Scratch for tactics: workspace:SIZE with K, M or G.", rich_help_panel=TENSORRT)
-    ] = "workspace:8G",
-    builder_optimization_level: Annotated[
-        int | None, typer.Option(help="0 to 5; default: the library's.", rich_help_panel=TENSORRT)
-    ] = None,
-    timing_cache: Annotated[
-        str | None, typer.Option(help="File of measured tactics, read and written.", rich_help_panel=TENSORRT)
-    ] = None,
-    hardware_compatibility_level: Annotated[
-        str, typer.Option(help="none, ampere_plus or same_compute_capability.", rich_help_panel=TENSORRT)
-    ] = "none",
-    version_compatible: Annotated[
-        bool, typer.Option(help="Plans run on later library versions too.", rich_help_panel=TENSORRT)
-    ] = False,
-    strip_plan: Annotated[
-        bool,
-        typer.Option(help="Weights stay in one file, out of the plans.", rich_help_panel=TENSORRT),
-    ] = False,
-    refittable: Annotated[bool, typer.Option(help="Weights can be replaced.", rich_help_panel=TENSORRT)] = False,
-    compute_capability: Annotated[
-        str | None,
-        typer.Option(help="Targets, sm_89,sm_120 (TensorRT-RTX). Default: this GPU's.", rich_help_panel=TENSORRT),
-    ] = None,
-    plugin: Annotated[
-        str, typer.Option(help="Temporal attention: auto, python, library or off.", rich_help_panel=TENSORRT)
-    ] = "auto",
+    **options: Any,
 ) -> None:
-    """Build an engine folder with a manifest. Finished engines are kept: an interrupted build goes on where it was."""
-    from hero_export.build import build_engines as build
-    from hero_export.build import build_report, engine_tasks
-    from hero_export.checkpoint import Checkpoint
-    from hero_export.formats import BuildSettings, FinishedEngine
-    from hero_export.plan_options import PlanOptions
-    from hero_rt.engines.backend import FORMATS
+    """Build an engine folder with a manifest. Finished engines are kept: an interrupted build goes on where it was.
 
-    if format not in FORMATS:
-        raise UsageError(f"engine format {format!r} is not one of {', '.join(FORMATS)}")
-    plan = PlanOptions(
-        pool_limit,
-        builder_optimization_level,
-        timing_cache,
-        hardware_compatibility_level,
-        version_compatible,
-        strip_plan,
-        refittable,
-        tuple(compute_capability.split(",")) if compute_capability else (),
-        plugin,
-    )
-    if plan != PlanOptions() and not format.startswith("tensorrt"):
-        raise UsageError(f"{plan.arguments}: for the formats tensorrt and tensorrt-rtx, not for {format}")
-    if (device or max_autotune) and format != "aoti":
-        raise UsageError(f"--device and --max-autotune are for format aoti, not for {format}")
-    dtype = dtype or ("fp16" if format.startswith("tensorrt") else "fp32")
-    _dtype(dtype)
-    settings = BuildSettings(Checkpoint(checkpoint, preset, seed), format, dtype, device, max_autotune, plan)
+    --dtype is fp16 for the two TensorRTs by default, fp32 else.
+    """
+    builder = find_builder(format)
     profiles = [parse_profile(text) for text in profile]
-    table = Table("engine", "nodes", "size", "seconds", "peak memory", title=f"{out} ({format}, {dtype})")
-    with _progress() as progress:
-        task = progress.add_task(f"build {out}", total=len(engine_tasks(profiles)))
-        phases: dict[str, TaskID] = {}
+    for shape in profiles:
+        builder.check_profile(shape)
+    _refuse_other_formats(builder, options)
+    asked = parse_options(builder.Options, options)
+    weights = parse_options(WeightOptions, options)
+    if dtype not in (None, "fp32", "fp16"):
+        raise UsageError(f"dtype {dtype!r} is not one of fp32, fp16")
+    source = weights.checkpoint(checkpoint)
 
-        def on_phase(phase: str, done: int, total: int) -> None:
-            if phase not in phases:
-                phases[phase] = progress.add_task(phase)
-            progress.update(phases[phase], completed=done, total=total, visible=done < total)
+    from hero_export.build import all_profiles, build_report, engine_tasks
+    from hero_export.build import build_engines as build
+    from hero_export.engine_build import BuildSettings, FinishedEngine
+
+    settings = BuildSettings(source, builder, dtype or builder.default_dtype, asked).resolved()
+    for line in builder.notes(settings.options):
+        console.print(line, soft_wrap=True, highlight=False)
+    table = Table("engine", "nodes", "size", "seconds", "memory", title=f"{out} ({format}, {settings.dtype})")
+    with BuildProgress(console, f"build {out}", len(engine_tasks(all_profiles(out, profiles)))) as progress:
 
         def report(done: FinishedEngine, reused: bool) -> None:
             engine = done.engine
             size = sum(record.bytes for record in done.files.values())
             seconds = "kept" if reused else f"{engine.build_seconds:.1f}"
+            name = f"{engine.submodule} {engine.profile}"
             table.add_row(
-                f"{engine.submodule} {engine.profile}",
-                str(engine.contents["nodes"]),
-                _mib(size),
-                seconds,
-                _mib(engine.peak_memory_bytes),
+                name, str(engine.contents.get("nodes", "")), _mib(size), seconds, _mib(engine.peak_memory_bytes)
             )
-            progress.advance(task)
+            progress.finished(f"{name}, {'kept' if reused else f'{seconds} s'}")
 
-        manifest = build(settings, out, profiles, report, jobs, on_phase)
+        manifest = build(settings, out, profiles, report, jobs, progress.phase)
     console.print(table)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(build_report(manifest))
 
 
+def _refuse_other_formats(builder: Builder, options: dict[str, Any]) -> None:
+    """Raise UsageError for an option that was given and belongs to another format."""
+    for model in BUILDER_OPTIONS:
+        for name in model.model_fields:
+            if options.get(name) is not None and name not in builder.Options.model_fields:
+                formats = " and ".join(other.format for other in BUILDERS_OF_FORMATS if other.Options is model)
+                raise UsageError(f"--{name.replace('_', '-')} is for {formats}, not for {builder.format}; leave it out")
+
+
+class ToleranceOptions(BaseModel):
+    """Limits in place of the dtype's own."""
+
+    per_output: float | None = Field(None, gt=0, description="Relative L2 error of one output.")
+    latents: float | None = Field(None, gt=0, description="Relative L2 error of the final latents.")
+    psnr: float | None = Field(None, gt=0, description="Of the frames, dB.")
+
+
 @app.command(epilog="Example: [bold]hero-export verify engines --clip clip.mp4 --json parity.json[/bold]")
+@with_options(ToleranceOptions)
 def verify(
     folder: Annotated[Path, typer.Argument(help="Engine folder.")],
     clip: Annotated[Path | None, typer.Option(help="A real clip to verify on; default: a synthetic pan.")] = None,
@@ -201,16 +188,19 @@ def verify(
         typer.Option(help="Where the FP32 model runs; default: the engines' device (cpu where its memory is short)."),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write every figure to this file.")] = None,
+    **options: Any,
 ) -> None:
     """Compare every engine with the FP32 model it was built from, on a clip; exit code 3 where one differs too much."""
-    from hero_export.verify import THRESHOLDS, OutputParity
+    if eager not in (None, "fp32", "fp16"):
+        raise UsageError(f"--eager {eager!r} is not one of fp32, fp16")
+    tolerances = parse_options(ToleranceOptions, options).model_dump(exclude_none=True)
+
+    from hero_export.verify import OutputParity
     from hero_export.verify import verify as run
 
-    if eager is not None:
-        _dtype(eager)
     with console.status(f"verify {folder}"):
-        report = run(folder, clip, device, eager, reference_device)
-    limits = THRESHOLDS[report.judged_as]
+        report = run(folder, clip, device, eager, reference_device, tolerances)
+    limits = report.tolerances
     table = Table(
         "engine", "worst output", "relative L2", "max abs", "cosine", "", title=f"{folder} against FP32 eager"
     )
@@ -231,8 +221,8 @@ def verify(
     if not report.passed:
         raise ParityError(
             f"{f'eager {eager}' if eager else folder} differs from FP32 eager by more than "
-            f"{limits.per_output:.0e} an output, "
-            f"{limits.latents:.0e} in the latents or {limits.psnr:.0f} dB"
+            f"{limits['per_output']:.0e} an output, "
+            f"{limits['latents']:.0e} in the latents or {limits['psnr']:.0f} dB"
         )
 
 
@@ -250,23 +240,25 @@ def inspect(
     found = inspect_folder(folder)
     target = found.target
     console.print(
-        f"{found.folder}: {found.model}, {found.format} {target.library_version}, {found.dtype}, for "
+        f"{found.folder}: {found.model}, {found.build.format} {target.library_version}, {found.build.dtype}, for "
         f"{', '.join(target.compute_capabilities) or 'any device'}; all files intact",
-        f"from {found.checkpoint}; runs here: {found.runs_here}",
+        f"from {found.build.checkpoint}; runs here: {found.runs_here}",
         sep="\n",
         soft_wrap=True,
     )
-    table = Table("engine", "size", "weights", "activations", "most frequent layers", "attention by")
+    if found.build.format == "onnxruntime":
+        console.print("graphs hold ONNX Runtime's operators; for trtexec or others: hero-export onnx", soft_wrap=True)
+    for plugin in dict.fromkeys(engine.plugin for engine in found.engines if engine.plugin):
+        console.print(f"plugin of temporal attention: {plugin}")
+    table = Table("engine", "size", "weights", "activations", "attention by")
     for engine in found.engines:
-        frequent = sorted(engine.layers.items(), key=lambda item: -item[1])[:5]
         weights = ", ".join(f"{_mib(size)} {name}" for name, size in engine.weights_by_type.items())
         table.add_row(
             engine.engine,
             _mib(engine.file_bytes),
             weights or _mib(engine.weights_bytes),
             "" if engine.activation_bytes is None else _mib(engine.activation_bytes),
-            ", ".join(f"{count} {name}" for name, count in frequent),
-            ", ".join(engine.attention),
+            "\n".join(engine.attention),
         )
     console.print(table)
     if layers is not None:
@@ -300,6 +292,16 @@ def _verdict(passed: bool) -> str:
     return "ok" if passed else "[red]FAILED[/red]"
 
 
+class ComposeOptions(BaseModel):
+    motion_adapter: str = Field(description="AnimateDiff v1, v2 or v3: MotionAdapter or original names.")
+    ip_adapter: str = Field(description="IP-Adapter for SD 1.5 (ViT-H, 4 tokens), .safetensors.")
+    image_encoder: str = Field(description="OpenAI CLIP ViT-L/14.")
+    image_encoder_2: str = Field(description="OpenCLIP ViT-H/14, IP-Adapter's image encoder.")
+    flow_encoder: str = Field(
+        "random", description="It starts 'random', as in the paper, or from the 'unet' as a ControlNet does."
+    )
+
+
 @app.command(
     epilog="""
 Example:
@@ -310,21 +312,16 @@ Example:
 --image-encoder-2 h94/IP-Adapter/models/image_encoder --out hero-sd15-composed[/bold]
 """
 )
+@with_options(ComposeOptions)
 def compose(
     stable_diffusion: Annotated[
         str, typer.Argument(help="SD 1.5 or its inpainting variant: a folder, one .safetensors file or a Hub id.")
     ],
-    motion_adapter: Annotated[str, typer.Option(help="AnimateDiff v1, v2 or v3: MotionAdapter or original names.")],
-    ip_adapter: Annotated[str, typer.Option(help="IP-Adapter for SD 1.5 (ViT-H, 4 tokens), .safetensors.")],
-    image_encoder: Annotated[str, typer.Option(help="OpenAI CLIP ViT-L/14.")],
-    image_encoder_2: Annotated[str, typer.Option(help="OpenCLIP ViT-H/14, IP-Adapter's image encoder.")],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
-    flow_encoder: Annotated[
-        str, typer.Option(help="It starts 'random', as in the paper, or from the 'unet' as a ControlNet does.")
-    ] = "random",
     preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-sd15",
     seed: Annotated[int, typer.Option(help="Of what is random: the flow encoder.")] = 0,
-    json_out: Annotated[Path | None, typer.Option("--json", help="What became of each tensor, as JSON.")] = None,
+    json: Annotated[Path | None, typer.Option(help="What became of each tensor, as JSON.")] = None,
+    **options: Any,
 ) -> None:
     """Assemble a HERO checkpoint from public ones, as the paper initialises it before training.
 
@@ -334,7 +331,7 @@ def compose(
     from hero_export.compose import compose as assemble
     from hero_rt.spec.config import HeroConfig
 
-    where = Sources(stable_diffusion, motion_adapter, ip_adapter, image_encoder, image_encoder_2, flow_encoder)
+    where = Sources(stable_diffusion, **parse_options(ComposeOptions, options).model_dump())
     report = assemble(HeroConfig.from_preset(preset), where, seed, out)
     table = Table("part", "copied", "zero", "random", title=str(out))
     for part in dict.fromkeys(name.split("/")[0] for name in report.made):
@@ -343,29 +340,9 @@ def compose(
     console.print(table)
     for why in dict.fromkeys(report.unused.values()):
         console.print(f"not read: {list(report.unused.values()).count(why)} tensors ({why})")
-    if json_out is not None:
-        json_out.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    if json is not None:
+        json.write_text(json_module.dumps(report.to_dict(), indent=2) + "\n")
     console.print("its weights are where training starts: train it with hero-train outpainter")
-
-
-def _dtype(name: str):
-    from hero_rt.engines.manifest import DTYPES
-
-    if name not in DTYPES:
-        raise UsageError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
-    return DTYPES[name]
-
-
-def _progress() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def _mib(size: int) -> str:
@@ -373,4 +350,17 @@ def _mib(size: int) -> str:
 
 
 def main() -> None:
+    sys.argv[1:] = join_values(sys.argv[1:])
     run_app(app)
+
+
+def join_values(arguments: list[str]) -> list[str]:
+    """`--compute-capabilities 8.9 12.0`, as polygraphy takes it, with the values joined to one."""
+    joined: list[str] = []
+    for word in arguments:
+        follows = len(joined) > 1 and joined[-2] == "--compute-capabilities"
+        if follows and re.fullmatch(r"(sm_)?[\d.]+", word):
+            joined[-1] += f",{word}"
+        else:
+            joined.append(word)
+    return joined

@@ -3,16 +3,13 @@
 import platform
 import shutil
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from pydantic import BaseModel
 
-from hero_export.plan_options import PlanOptions, check_options
-from hero_rt.engines.backend import FORMATS, backend
-from hero_rt.engines.tensorrt import BACKENDS as TENSORRTS
-from hero_rt.errors import EngineError, UsageError
+from hero_export.builders import BUILDERS, find_builder
+from hero_export.builders.builder import FormatStatus
 
 PACKAGES = (
     "torch",
@@ -29,15 +26,6 @@ PACKAGES = (
     "triton",
     "av",
 )
-
-
-class FormatStatus(BaseModel):
-    """Whether engines of a format run here, and on which device; the remedy where they do not."""
-
-    format: str
-    runs_on: list[str]
-    builds: bool
-    missing: str | None
 
 
 class Diagnosis(BaseModel):
@@ -65,45 +53,13 @@ def diagnose() -> Diagnosis:
         cuda=torch.version.cuda,
         driver=_driver(),
         gpus=gpus,
-        formats=[_eager(), *(_status(name) for name in FORMATS)],
+        formats=[_eager(), *(find_builder(name).status() for name in BUILDERS)],
     )
 
 
 def _eager() -> FormatStatus:
     runs_on = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     return FormatStatus(format="eager", runs_on=runs_on, builds=True, missing=None)
-
-
-def _status(name: str) -> FormatStatus:
-    """A format runs where its library is; each format's library also builds it here, but for a compiler."""
-    if name in TENSORRTS:
-        return _tensorrt(name)
-    chosen = backend(name)
-    try:
-        device = chosen.default_device()
-        chosen.this_machine(device)
-    except EngineError as error:
-        return FormatStatus(format=name, runs_on=[], builds=False, missing=str(error))
-    missing = None
-    if name == "aoti" and not any(shutil.which(compiler) for compiler in ("g++", "clang++")):
-        missing = "building needs a C++ compiler: apt-get install g++"
-    elif device.type == "cpu" and torch.cuda.is_available():
-        missing = f"the GPU is not used: {sys.executable} -m pip install 'hero-runtime[gpu]'"
-    return FormatStatus(format=name, runs_on=sorted({"cpu", device.type}), builds=missing is None, missing=missing)
-
-
-def _tensorrt(name: str) -> FormatStatus:
-    """TensorRT-RTX builds with no GPU for targets that are named; the GPUs that it serves are a list of its own."""
-    chosen = TENSORRTS[name]
-    builds = False
-    try:
-        trt = chosen.module()
-        builds = name == "tensorrt-rtx"
-        gpu = chosen.this_machine(chosen.default_device()).compute_capabilities[0]
-        check_options(name, trt, PlanOptions(), gpu)
-    except (EngineError, UsageError) as error:  # this GPU may be none of its targets
-        return FormatStatus(format=name, runs_on=[], builds=builds, missing=str(error))
-    return FormatStatus(format=name, runs_on=["cuda"], builds=True, missing=None)
 
 
 def _version(package: str) -> str | None:

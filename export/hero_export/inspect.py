@@ -1,19 +1,16 @@
 """What an engine folder holds: the manifest, and what is inside each engine, as far as each format tells."""
 
 import re
-import zipfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import onnx
 from pydantic import BaseModel
 
+from hero_export.builders import find_builder
 from hero_rt.engines import read_manifest
 from hero_rt.engines.backend import backend
-from hero_rt.engines.manifest import EngineRecord, Manifest, Target, check_files
-from hero_rt.engines.tensorrt import BACKENDS as TENSORRTS
-from hero_rt.errors import EngineError, HeroError
+from hero_rt.engines.manifest import BuildSpec, EngineRecord, Manifest, Target, check_files
+from hero_rt.errors import EngineError
 
 _ATTENTION = re.compile(r"attention|attn|mha|softmax|fmha|_sdpa|PLUGIN_V3", re.IGNORECASE)
 
@@ -30,6 +27,7 @@ class EngineInspection(BaseModel):
     operators: dict[str, int]  # of the graph that it was made from
     layers: dict[str, int]  # of what runs it: TensorRT's network, the package's kernels, the ONNX graph itself
     attention: list[str]  # what computes attention, by the library's own names
+    plugin: str | None  # of the two TensorRTs: what computes temporal attention
     build_seconds: float
     peak_memory_bytes: int
     parity: dict[str, Any] | None
@@ -40,9 +38,7 @@ class FolderInspection(BaseModel):
 
     folder: str
     model: str
-    format: str
-    dtype: str
-    checkpoint: str
+    build: BuildSpec
     target: Target
     runs_here: str  # yes, or why not
     engines: list[EngineInspection]
@@ -55,11 +51,9 @@ def inspect_folder(folder: Path) -> FolderInspection:
     return FolderInspection(
         folder=str(folder),
         model=manifest.config.name,
-        format=manifest.format,
-        dtype=manifest.dtype,
-        checkpoint=manifest.checkpoint,
+        build=manifest.build,
         target=manifest.target,
-        runs_here=_runs_here(manifest),
+        runs_here=_why_not_here(manifest) or "yes",
         engines=[_inspect(folder, manifest, engine) for engine in manifest.engines],
     )
 
@@ -76,19 +70,15 @@ def layer_listing(folder: Path, submodule: str) -> str:
     if not engines:
         held = ", ".join(sorted({engine.submodule for engine in manifest.engines}))
         raise EngineError(f"{folder} has no {submodule} engine; it holds {held}")
-    return "\n".join(f"{engine.file}\n{_layers(folder, manifest, engine)}" for engine in engines)
+    builder, why_not = find_builder(manifest.build.format), _why_not_here(manifest)
+    return "\n".join(
+        f"{engine.file}\n{builder.layer_listing(folder / engine.file, engine, why_not)}" for engine in engines
+    )
 
 
 def _inspect(folder: Path, manifest: Manifest, engine: EngineRecord) -> EngineInspection:
     contents = engine.contents
-    operators = contents.get("operators", {})
-    if manifest.format == "aoti":
-        layers = package_kernels(folder / engine.file)
-        names = list(layers)
-    elif manifest.format in TENSORRTS:
-        layers, names = contents["network"], [*contents["network"], *contents["layers"]]
-    else:
-        layers, names = operators, list(operators)
+    layers, names = find_builder(manifest.build.format).inspect(folder / engine.file, contents)
     return EngineInspection(
         engine=f"{engine.submodule} {engine.profile}",
         file=engine.file,
@@ -97,51 +87,19 @@ def _inspect(folder: Path, manifest: Manifest, engine: EngineRecord) -> EngineIn
         or contents.get("device_weights_bytes", 0),
         activation_bytes=contents.get("activation_bytes"),
         weights_by_type=contents.get("weights_by_type", {}),
-        operators=operators,
+        operators=contents.get("operators", {}),
         layers=layers,
         attention=sorted({name for name in names if _ATTENTION.search(name)}),
+        plugin=engine.build_flags.get("plugin"),
         build_seconds=engine.build_seconds,
         peak_memory_bytes=engine.peak_memory_bytes,
         parity=engine.parity,
     )
 
 
-def _runs_here(manifest: Manifest) -> str:
+def _why_not_here(manifest: Manifest) -> str | None:
     try:
-        chosen = backend(manifest.format)
-        difference = chosen.mismatch(manifest.target, chosen.this_machine(chosen.default_device()))
+        chosen = backend(manifest.build.format)
+        return chosen.mismatch(manifest.target, chosen.this_machine(chosen.default_device()))
     except EngineError as error:
         return str(error)
-    return difference or "yes"
-
-
-def package_kernels(path: Path) -> dict[str, int]:
-    """Kernels of an AOTInductor package by name, counted where its generated code calls them."""
-    with zipfile.ZipFile(path) as package:
-        sources = [name for name in package.namelist() if name.endswith(".wrapper.cpp")]
-        text = "\n".join(package.read(name).decode() for name in sources)
-    names = r"aoti_torch_(?:cpu|cuda)_\w+|cpp_\w*fused_\w+"
-    calls = re.findall(rf"\b({names})\s*\(|^\s+call_(\w+)\(", text, re.MULTILINE)  # call_: a Triton launcher
-    return dict(Counter(name or kernel for name, kernel in calls).most_common())
-
-
-def _layers(folder: Path, manifest: Manifest, engine: EngineRecord) -> str:
-    try:
-        from polygraphy import config
-        from polygraphy.backend.onnx.util import str_from_onnx
-    except ImportError as error:
-        raise HeroError("inspect --layers needs polygraphy: pip install 'hero-runtime[tensorrt]'") from error
-    path = folder / engine.file
-    if manifest.format == "onnxruntime":
-        return str_from_onnx(onnx.load(path, load_external_data=False), show_layers=True)
-    if manifest.format == "aoti":
-        return "\n".join(f"    {count:5d} {name}" for name, count in package_kernels(path).items())
-    if (reason := _runs_here(manifest)) != "yes":
-        return "\n".join([f"as its builder logged them ({reason}):", *engine.contents["layers"]])
-    config.USE_TENSORRT_RTX = manifest.format == "tensorrt-rtx"
-    from polygraphy.backend.common import BytesFromPath
-    from polygraphy.backend.trt import EngineFromBytes
-    from polygraphy.backend.trt.util import str_from_engine
-
-    plan = EngineFromBytes(BytesFromPath(str(path)))()
-    return str_from_engine(plan, plan.create_execution_context(), show_layers=True, show_attrs=True)

@@ -125,4 +125,20 @@ def _save(model: onnxscript.ir.Model, path: Path, submodule: str) -> Path:
         onnx.save(proto, graph)
         os.replace(data, weights)
         os.replace(graph, path)
+    _remove_unused_weights(path.parent, submodule)
     return weights
+
+
+def _remove_unused_weights(folder: Path, submodule: str) -> None:
+    """Delete weight files of `submodule` that no graph of the folder names: those of graphs that were replaced."""
+    graphs = [onnx.load(path, load_external_data=False).graph for path in folder.glob("*.onnx")]
+    used = {
+        entry.value
+        for graph in graphs
+        for tensor in graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for path in folder.glob(f"{submodule}-*.data"):
+        if path.name not in used:
+            path.unlink()

@@ -10,14 +10,18 @@ from typing import Any
 from hero_export.library_name import library_as
 from hero_rt.errors import EngineError
 
-PLUGIN_CHOICES = ("auto", "python", "library", "off")
 LIBRARY_VARIABLE = "HERO_PLUGIN_LIBRARY"
-_DEFAULT_LIBRARY = Path("build/plugin/libhero_plugin.so")  # where `make plugin` leaves it
+_BUILT = Path("build/plugin/libhero_plugin.so")  # where `make plugin` leaves it, in the repository
 
 
 def library_path() -> Path:
-    """The C++ plugin: $HERO_PLUGIN_LIBRARY, else what `make plugin` built under the working directory."""
-    return Path(os.environ.get(LIBRARY_VARIABLE, _DEFAULT_LIBRARY))
+    """The C++ plugin: $HERO_PLUGIN_LIBRARY, else what `make plugin` built in the repository of hero_kernels.
+
+    It does not depend on the working directory.
+    """
+    import hero_kernels
+
+    return Path(os.environ.get(LIBRARY_VARIABLE) or Path(hero_kernels.__file__).parents[2] / _BUILT)
 
 
 def resolve_plugin(format: str, choice: str) -> str:
@@ -36,6 +40,17 @@ def resolve_plugin(format: str, choice: str) -> str:
             f"--plugin library: {library_path()} does not exist; run make plugin, or set {LIBRARY_VARIABLE}"
         )
     return choice
+
+
+def explain(format: str, plugin: str) -> str:
+    """Which plugin computes temporal attention, and why, in one line."""
+    if plugin == "python":
+        return "plugin python: the Triton kernel computes temporal attention"
+    if plugin == "library":
+        return f"plugin library: {library_path()} computes temporal attention"
+    without = "plugin off: the library computes temporal attention from its parts"
+    missing = "" if library_path().is_file() else f"; for the fused kernel run make plugin, or set {LIBRARY_VARIABLE}"
+    return without + missing
 
 
 def register(plugin: str, trt: Any) -> None:

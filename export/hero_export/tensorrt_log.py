@@ -1,10 +1,10 @@
 """What TensorRT says while it builds: reasons of a failure, the layers it chose, progress that can be stopped."""
 
 import re
-from collections.abc import Callable
+import sys
 from typing import Any
 
-Progress = Callable[[str, int, int], bool]  # phase, steps done, steps in all; False stops the build
+from hero_export.builders.builder import Progress
 
 _LAYER = re.compile(r"^Layer\((?P<kind>[^)]*)\): (?P<name>.*?), Tactic: ", re.MULTILINE)
 _MEMORY = {
@@ -13,8 +13,8 @@ _MEMORY = {
 }
 
 
-def make_logger(trt: Any) -> Any:
-    """An ILogger that prints nothing and keeps errors, warnings, the engine's layers and its memory."""
+def make_logger(trt: Any, verbose: bool = False) -> Any:
+    """An ILogger that keeps errors, warnings, the engine's layers and its memory. verbose: it prints everything too."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -26,6 +26,8 @@ def make_logger(trt: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             message = message.strip()
+            if verbose:
+                print(f"[{str(severity).rpartition('.')[2]}] {message}", file=sys.stderr)  # noqa: T201
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
             elif severity == trt.ILogger.WARNING:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -78,6 +78,7 @@ class ParityReport(BaseModel):
 
     folder: str
     judged_as: str  # of THRESHOLDS
+    tolerances: dict[str, float]
     clip: str
     outputs: list[OutputParity]
     clips: list[ClipParity]
@@ -94,6 +95,7 @@ def verify(
     device: str | None = None,
     eager: str | None = None,
     reference_device: str | None = None,
+    tolerances: Mapping[str, float] | None = None,
 ) -> ParityReport:
     """Compare every engine of `folder` with the eager FP32 model of the checkpoint that it was built from.
 
@@ -101,19 +103,19 @@ def verify(
     inputs, so that one engine's error is not charged to the next; then whole runs are. The worst output of each engine
     is recorded in the manifest. eager: "fp32" or "fp16", to judge the PyTorch model in that dtype (on the CPU where no
     device is named) in place of the engines: what FP16 itself loses. reference_device: where the FP32 model runs, the
-    engines' own where None. Raises EngineError, UsageError, or HeroError where memory is short; a parity failure is
-    in the report, not an exception.
+    engines' own where None. tolerances: fields of `Thresholds` in place of the dtype's. Raises EngineError, UsageError,
+    or HeroError where memory is short; a parity failure is in the report, not an exception.
     """
     manifest = read_manifest(folder)
-    checkpoint = Checkpoint.from_arguments(manifest.checkpoint)
+    checkpoint = Checkpoint(manifest.build.checkpoint, manifest.build.preset, manifest.build.seed)
     engines: EngineSet
-    judged_as: str = manifest.dtype
+    judged_as: str = manifest.build.dtype
     if eager is None:
         engines = EngineFolder(folder, device)
     else:
         engines = EagerEngines(checkpoint.load(DTYPES[eager], device or "cpu"))
         judged_as = "fp32" if eager == "fp32" else "eager fp16"
-    limits = THRESHOLDS[judged_as]
+    limits = replace(THRESHOLDS[judged_as], **(tolerances or {}))
     model = checkpoint.load(device=reference_device or str(engines.device))
     torch.backends.cudnn.allow_tf32 = False  # an FP32 truth is FP32
     outputs: dict[tuple[str, str], list[OutputParity]] = {}
@@ -152,6 +154,7 @@ def verify(
     return ParityReport(
         folder=str(folder),
         judged_as=judged_as,
+        tolerances=asdict(limits),
         clip=str(clip or "synthetic pan"),
         outputs=[row for rows in outputs.values() for row in rows],
         clips=clips,

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hero_export.formats import BuildSettings, FinishedEngine, build_engine
+from hero_export.engine_build import BuildSettings, FinishedEngine, build_engine
 from hero_rt.cli_errors import INTERRUPTED
 from hero_rt.errors import HeroError
 from hero_rt.spec.profile import AnyProfile

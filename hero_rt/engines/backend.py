@@ -8,12 +8,17 @@ from typing import Protocol
 import torch
 
 from hero_rt.engines.engine import Engine
-from hero_rt.engines.manifest import EngineFormat, Target
+from hero_rt.engines.manifest import Target
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import Specs
 
-FORMATS: tuple[EngineFormat, ...] = ("onnxruntime", "tensorrt", "tensorrt-rtx", "aoti")
+BACKENDS = {  # format: where its backend is, a module or an attribute of one
+    "onnxruntime": "hero_rt.engines.onnxruntime",
+    "tensorrt": "hero_rt.engines.tensorrt:TENSORRT",
+    "tensorrt-rtx": "hero_rt.engines.tensorrt:TENSORRT_RTX",
+    "aoti": "hero_rt.engines.aoti",
+}
 
 
 class Backend(Protocol):
@@ -36,8 +41,8 @@ class Backend(Protocol):
 
 def backend(format: str) -> Backend:
     """The backend of an engine format. Raises EngineError for a format that this version does not run."""
-    if format not in FORMATS:
-        raise EngineError(f"engine format {format!r} cannot be run by this version; it runs {', '.join(FORMATS)}")
-    if format in ("tensorrt", "tensorrt-rtx"):
-        return importlib.import_module("hero_rt.engines.tensorrt").BACKENDS[format]
-    return importlib.import_module(f"hero_rt.engines.{format}")
+    if format not in BACKENDS:
+        raise EngineError(f"engine format {format!r} cannot be run by this version; it runs {', '.join(BACKENDS)}")
+    module, _, name = BACKENDS[format].partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, name) if name else found

@@ -6,7 +6,7 @@ import torch
 
 from hero_rt.engines.backend import backend
 from hero_rt.engines.engine import Engine, EngineSet
-from hero_rt.engines.manifest import DTYPES, EngineRecord, check_files, read_manifest
+from hero_rt.engines.manifest import EngineRecord, check_files, read_manifest
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import submodule_io
@@ -18,9 +18,9 @@ class EngineFolder(EngineSet):
 
     def __init__(self, folder: Path, device: str | None = None):
         self.folder, self.manifest = folder, read_manifest(folder)
-        self._backend = backend(self.manifest.format)
+        self._backend = backend(self.manifest.build.format)
         chosen = torch.device(device) if device else self._backend.default_device()
-        super().__init__(self.manifest.config, DTYPES[self.manifest.dtype], chosen)
+        super().__init__(self.manifest.config, self.manifest.dtype, chosen)
         here = self._backend.this_machine(self.device)
         if difference := self._backend.mismatch(self.manifest.target, here):
             raise EngineError(f"{folder} was {difference}; rebuild: {self.manifest.rebuild_command(folder)}")

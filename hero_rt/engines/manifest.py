@@ -1,6 +1,9 @@
 """manifest.json: what an engine folder holds, from what and for what. The exporter writes it, the runtime checks it."""
 
 import hashlib
+import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +16,10 @@ from hero_rt.spec.boundary import Specs, TensorSpec
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile, parse_profile
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 _UNSEALED = "0" * 64
 
-EngineFormat = Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "aoti"]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -81,15 +83,40 @@ class EngineRecord(_Strict):
         )
 
 
+class BuildSpec(_Strict):
+    """What `hero-export build-engines` was asked for.
+
+    checkpoint: a folder, a bundled name, a Hub id, or "random" with preset and seed. options: those of the format's
+    builder that are not at their default, by name.
+    """
+
+    checkpoint: str
+    preset: str | None = None
+    seed: int = 0
+    format: str
+    dtype: Literal["fp32", "fp16"]
+    options: dict[str, Any] = {}
+
+    def command(self, profiles: Sequence[str], folder: Path) -> str:
+        """The command line that builds `folder`."""
+        words = ["hero-export", "build-engines", self.checkpoint]
+        if self.preset is not None:
+            words += ["--preset", self.preset, "--seed", str(self.seed)]
+        words += ["--format", self.format, "--dtype", self.dtype]
+        for profile in profiles:
+            words += ["--profile", profile]
+        for name, value in self.options.items():
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            words += ["--" + name.replace("_", "-"), *map(str, values)]
+        return shlex.join([*words, "--out", str(folder)])
+
+
 class Manifest(_Strict):
     """The whole folder."""
 
     schema_version: int
     tool_version: str
-    format: EngineFormat
-    dtype: Literal["fp32", "fp16"]
-    checkpoint: str  # as the build command named it
-    options: str = ""  # further options of the build command
+    build: BuildSpec
     model: dict[str, Any]  # HeroConfig
     kernel_digest: str
     target: Target
@@ -100,6 +127,10 @@ class Manifest(_Strict):
     @property
     def config(self) -> HeroConfig:
         return HeroConfig.from_dict(self.model)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.build.dtype]
 
     @property
     def profiles(self) -> list[str]:
@@ -116,12 +147,7 @@ class Manifest(_Strict):
 
     def rebuild_command(self, folder: Path, profile: Profile | None = None) -> str:
         """The command line that builds this folder anew, for `profile` too where given."""
-        wanted = sorted({*self.profiles, *([str(profile)] if profile else [])})
-        profiles = " ".join(f"--profile {p}" for p in wanted)
-        return (
-            f"hero-export build-engines {self.checkpoint} --format {self.format} --dtype {self.dtype} "
-            f"{profiles} {self.options} --out {folder}".replace("  ", " ")
-        )
+        return self.build.command(sorted({*self.profiles, *([str(profile)] if profile else [])}), folder)
 
 
 def tensor_records(specs: Specs) -> list[TensorRecord]:
@@ -164,14 +190,14 @@ def read_manifest(folder: Path) -> Manifest:
         text = path.read_bytes().decode()
         manifest = Manifest.model_validate_json(text)
     except (ValidationError, UnicodeDecodeError) as error:
-        schema = _schema_version(path)
-        if schema not in (None, SCHEMA_VERSION):
-            raise EngineError(_schema_message(path, schema)) from error
+        other = _of_other_schema(path)
+        if other is not None:
+            raise EngineError(other) from error
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("file",), "msg": str(error)}
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise EngineError(f"{path} is not valid ({where}: {first['msg']}); rebuild the folder") from error
     if manifest.schema_version != SCHEMA_VERSION:
-        raise EngineError(_schema_message(path, manifest.schema_version))
+        raise EngineError(str(_of_other_schema(path)))
     if _seal(text.replace(manifest.sha256, _UNSEALED)) != manifest.sha256:
         raise EngineError(f"{path} is not as it was written: its SHA-256 differs; rebuild the folder")
     return manifest
@@ -193,17 +219,30 @@ def check_files(folder: Path, manifest: Manifest) -> None:
             raise EngineError(f"{path} has SHA-256 {digest[:12]}…, {expected.sha256[:12]}… was built; {remedy}")
 
 
-def _schema_version(path: Path) -> object:
-    import json
-
+def _of_other_schema(path: Path) -> str | None:
+    """The line that refuses a manifest of another schema version; None where it is of this one, or no manifest."""
     try:
-        return json.loads(path.read_text()).get("schema_version")
-    except (ValueError, AttributeError):
+        found = json.loads(path.read_text())
+        schema = found["schema_version"]
+    except (ValueError, TypeError, KeyError):
         return None
-
-
-def _schema_message(path: Path, schema: object) -> str:
-    return (
-        f"{path} has schema version {schema}, this hero-runtime reads {SCHEMA_VERSION}; "
-        "rebuild the folder with this version's hero-export build-engines"
-    )
+    if schema == SCHEMA_VERSION:
+        return None
+    remedy = "rebuild the folder with this version's hero-export build-engines"
+    if schema == 2 and all(isinstance(found.get(name), str) for name in ("checkpoint", "format", "dtype")):
+        profiles = {
+            f"--profile {e.get('profile')}" for e in found.get("engines", []) if e.get("submodule") == "unet_step"
+        }
+        # the text of that version's command line; one option of it has another name now
+        options = str(found.get("options", "")).replace("--compute-capability ", "--compute-capabilities ")
+        words = [
+            found["checkpoint"],
+            "--format",
+            found["format"],
+            "--dtype",
+            found["dtype"],
+            *sorted(profiles),
+            options,
+        ]
+        remedy = f"rebuild: hero-export build-engines {' '.join(filter(None, words))} --out {path.parent}"
+    return f"{path} has schema version {schema}, this hero-runtime reads {SCHEMA_VERSION}; {remedy}"

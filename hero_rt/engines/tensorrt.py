@@ -69,7 +69,8 @@ class TensorRT:
         return TensorRTEngine(self.module(), path, inputs, outputs, workspace, beside)
 
 
-BACKENDS = {"tensorrt": TensorRT("tensorrt", "tensorrt"), "tensorrt-rtx": TensorRT("tensorrt-rtx", "tensorrt_rtx")}
+TENSORRT, TENSORRT_RTX = TensorRT("tensorrt", "tensorrt"), TensorRT("tensorrt-rtx", "tensorrt_rtx")
+BACKENDS = {chosen.format: chosen for chosen in (TENSORRT, TENSORRT_RTX)}
 
 
 def _covers(capability: str, gpu: str) -> bool:

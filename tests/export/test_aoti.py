@@ -3,7 +3,6 @@
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,12 @@ import pytest
 import torch
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-import hero_export.aoti
+import hero_export.aoti_package
 import hero_export.build
 import hero_export.cli
 from hero_export.build import build_engines
 from hero_export.checkpoint import Checkpoint
-from hero_export.formats import BuildSettings
+from hero_export.engine_build import BuildSettings
 from hero_export.inspect import inspect_folder
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
@@ -27,7 +26,8 @@ from tests.clips import small_clip
 from tests.manifests import edit_manifest
 from tests.test_commands import run
 
-SETTINGS = BuildSettings(Checkpoint("random", "hero-tiny"), format="aoti", device="cpu")
+TINY = BuildSettings.of(Checkpoint("random", "hero-tiny"))
+SETTINGS = BuildSettings.of(Checkpoint("random", "hero-tiny"), format="aoti", device="cpu")
 PROFILE = Profile(64, 64, 16)
 
 
@@ -59,8 +59,8 @@ def test_the_library_that_a_package_holds_is_not_left_in_the_compilers_cache(dec
 
 def test_what_the_linker_says_is_the_reason():
     said = "C++ compile error\n\nCommand:\ng++ x.cpp -lcuda\n\nOutput:\n/usr/bin/ld: cannot find -lcuda: No such file\n"
-    assert hero_export.aoti._first_error(said) == "/usr/bin/ld: cannot find -lcuda: No such file"
-    assert hero_export.aoti._first_error("\nInvalid C++ compiler\n") == "Invalid C++ compiler"
+    assert hero_export.aoti_package._first_error(said) == "/usr/bin/ld: cannot find -lcuda: No such file"
+    assert hero_export.aoti_package._first_error("\nInvalid C++ compiler\n") == "Invalid C++ compiler"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,9 @@ def test_attention_to_a_few_keys_is_two_products_and_a_softmax():
             return attend(query, few, few), attend(query, many, many)
 
     exported = torch.export.export(Attention(), (query, few, many))
-    exported = exported.run_decompositions({hero_export.aoti.ATTENTION: hero_export.aoti.short_attention})
+    exported = exported.run_decompositions(
+        {hero_export.aoti_package.ATTENTION: hero_export.aoti_package.short_attention}
+    )
     assert [str(n.target) for n in exported.graph.nodes].count("aten.scaled_dot_product_attention.default") == 1
     for got, keys in zip(exported.module()(query, few, many), (few, many), strict=True):
         scores = query.double() @ keys.double().mT / 4
@@ -130,7 +132,7 @@ def test_a_flipped_bit_is_refused_before_it_is_loaded(decoder_folder, tmp_path):
 
 def test_two_formats_do_not_share_a_folder(decoder_folder):
     with pytest.raises(EngineError, match="holds engines of format 'aoti', this build is of 'onnxruntime'"):
-        build_engines(replace(SETTINGS, format="onnxruntime"), decoder_folder, [PROFILE])
+        build_engines(TINY, decoder_folder, [PROFILE])
 
 
 @pytest.mark.slow  # compiles six packages: about ten minutes on two cores

@@ -16,7 +16,7 @@ from filelock import FileLock
 import hero_export.build
 from hero_export.build import RECORDS, build_engines
 from hero_export.checkpoint import Checkpoint
-from hero_export.formats import BuildSettings
+from hero_export.engine_build import BuildSettings
 from hero_export.worker import Workers
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
@@ -26,7 +26,7 @@ from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import Profile
 from tests.manifests import edit_manifest
 
-TINY = BuildSettings(Checkpoint("random", "hero-tiny"))
+TINY = BuildSettings.of(Checkpoint("random", "hero-tiny"))
 PROFILE = Profile(64, 64, 16)
 QUICK = ("vae_encoder", "vae_decoder")  # seconds each
 
@@ -67,11 +67,11 @@ def test_truncated_missing_and_unlisted_files_are_named(copy):
     [
         pytest.param({"schema_version": 99}, "schema version 99, this hero-runtime reads", id="newer-schema"),
         pytest.param(
-            {"format": "tensorrt"},
+            {"build": {"format": "tensorrt"}},
             r"cannot import tensorrt: .* pip install 'hero-runtime\[tensorrt\]'",
             id="other-format",
         ),
-        pytest.param({"format": "aoti"}, "built with torch .* is installed", id="other-library"),
+        pytest.param({"build": {"format": "aoti"}}, "built with torch .* is installed", id="other-library"),
         pytest.param(
             {"target": {"library": "onnxruntime", "library_version": "99.1.0"}},
             "built with onnxruntime 99.1.0, .* is installed",
@@ -89,9 +89,21 @@ def test_a_manifest_that_does_not_fit_says_what_differs(copy, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        pytest.param(
+            {
+                "schema_version": 2,
+                "checkpoint": "random --preset hero-tiny",
+                "format": "aoti",
+                "dtype": "fp32",
+                "options": "--max-autotune",
+            },
+            "schema version 2, .* rebuild: hero-export build-engines random --preset hero-tiny --format aoti "
+            "--dtype fp32 --profile 128x64x16 --profile 128x64x16-cfg --max-autotune --out",
+            id="older-schema",
+        ),
         pytest.param({"schema_version": 99, "surprise": 1}, "schema version 99, this hero-runtime", id="newer-schema"),
         pytest.param({"surprise": 1}, r"is not valid \(surprise", id="unknown-field"),
-        pytest.param({"dtype": "fp16"}, "is not as it was written: its SHA-256 differs", id="edited-by-hand"),
+        pytest.param({"tool_version": "9"}, "is not as it was written: its SHA-256 differs", id="edited-by-hand"),
     ],
 )
 def test_a_manifest_changed_by_others_is_refused(copy, change, message):
@@ -132,14 +144,14 @@ KILLED_BUILD = """
 import pathlib
 from hero_export import build
 from hero_export.checkpoint import Checkpoint
-from hero_export.formats import BuildSettings
+from hero_export.engine_build import BuildSettings
 from hero_export.worker import Workers
 from hero_rt.spec.profile import Profile
 from tests.manifests import edit_manifest
 
 if __name__ == "__main__":
     build.SUBMODULES = {quick!r}
-    build.build_engines(BuildSettings(Checkpoint("random", "hero-tiny")), pathlib.Path({folder!r}), [Profile(64, 64, 16)])
+    build.build_engines(BuildSettings.of(Checkpoint("random", "hero-tiny")), pathlib.Path({folder!r}), [Profile(64, 64, 16)])
 """
 
 
@@ -191,7 +203,7 @@ def test_a_rebuilt_folder_keeps_what_is_equal_and_adds_a_profile(engine_folder, 
 
 
 def test_other_weights_or_dtype_into_the_same_folder_are_refused(copy):
-    with pytest.raises(EngineError, match=r"holds engines of checkpoint .*--seed 0', this build is of .*--seed 1'"):
+    with pytest.raises(EngineError, match="holds engines of seed 0, this build is of 1; choose another --out"):
         build_engines(replace(TINY, checkpoint=Checkpoint("random", "hero-tiny", 1)), copy, [PROFILE])
     with pytest.raises(EngineError, match="holds engines of dtype 'fp32', this build is of 'fp16'"):
         build_engines(replace(TINY, dtype="fp16"), copy, [PROFILE])
@@ -213,7 +225,7 @@ def test_manifest_records_time_and_memory_of_each_fresh_process(engine_folder):
 
 
 def test_a_preset_goes_with_random_weights_only():
-    with pytest.raises(UsageError, match="a preset goes with the checkpoint 'random'"):
+    with pytest.raises(UsageError, match="checkpoint 'random' has no sizes of its own; add --preset, of hero-sd15"):
         Checkpoint("random")
-    with pytest.raises(UsageError, match="a preset goes with the checkpoint 'random'"):
+    with pytest.raises(UsageError, match="checkpoint 'folder' knows its sizes; leave --preset hero-tiny out"):
         Checkpoint("folder", "hero-tiny")

@@ -7,7 +7,8 @@ from importlib.metadata import version
 import torch
 
 import hero_export.cli
-from hero_export.doctor import _tensorrt, diagnose
+from hero_export.builders import find_builder
+from hero_export.doctor import diagnose
 from tests.test_commands import run
 
 
@@ -29,11 +30,11 @@ def test_a_gpu_that_tensorrt_rtx_does_not_serve_is_told_apart(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
-    rtx = _tensorrt("tensorrt-rtx")
+    rtx = find_builder("tensorrt-rtx").status()
     assert rtx.runs_on == []
     assert "sm_90 is not a target of TensorRT-RTX" in str(rtx.missing)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 9))
-    assert _tensorrt("tensorrt-rtx").runs_on == ["cuda"]
+    assert find_builder("tensorrt-rtx").status().runs_on == ["cuda"]
 
 
 def test_a_missing_library_and_a_missing_compiler_come_with_their_remedy(monkeypatch, tmp_path):

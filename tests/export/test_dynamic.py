@@ -9,8 +9,7 @@ import torch
 import hero_export.cli
 from hero_export.build import build_engines
 from hero_export.checkpoint import Checkpoint
-from hero_export.formats import BuildSettings
-from hero_export.plan_options import PlanOptions
+from hero_export.engine_build import BuildSettings
 from hero_export.verify import THRESHOLDS, relative_l2, verify
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
@@ -28,7 +27,7 @@ LIMITS = THRESHOLDS["fp32"]
 def folder(tmp_path_factory) -> Path:
     """hero-tiny's ONNX Runtime engines, one of each submodule."""
     folder = tmp_path_factory.mktemp("dynamic") / "engines"
-    build_engines(BuildSettings(Checkpoint("random", "hero-tiny")), folder, [RANGE], jobs=2)
+    build_engines(BuildSettings.of(Checkpoint("random", "hero-tiny")), folder, [RANGE], jobs=2)
     return folder
 
 
@@ -66,11 +65,12 @@ def test_a_range_of_a_format_that_has_none_is_refused_at_once(tmp_path, capsys):
 
 def test_a_plan_of_a_range_is_built_for_it(tmp_path):
     """Not readable without a GPU: its activations are those of the largest canvas, not of the typical one."""
-    settings = BuildSettings(
+    settings = BuildSettings.of(
         Checkpoint("random", "hero-tiny"),
         format="tensorrt-rtx",
         dtype="fp16",
-        plan=PlanOptions(compute_capability=("sm_89",), plugin="off"),
+        compute_capabilities=("sm_89",),
+        plugin="off",
     )
     found = {}
     for text in (str(RANGE), "96x80x16"):
@@ -82,7 +82,7 @@ def test_a_plan_of_a_range_is_built_for_it(tmp_path):
 
 
 def build_engines_of(settings, submodule, text, folder):
-    from hero_export.formats import build_engine
+    from hero_export.engine_build import build_engine
 
     profile = parse_profile(text)
     path = folder / settings.file_name(submodule, profile)

@@ -15,21 +15,22 @@ import hero_export.build
 import hero_export.cli
 from hero_export.build import RECORDS, build_engines
 from hero_export.checkpoint import Checkpoint
-from hero_export.formats import BuildSettings
+from hero_export.engine_build import BuildSettings
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.errors import EngineError
 from hero_rt.spec.profile import Profile
 from tests.test_commands import run
 
-TINY = BuildSettings(Checkpoint("random", "hero-tiny"))
+TINY = BuildSettings.of(Checkpoint("random", "hero-tiny"))
 PROFILE = Profile(64, 64, 16)
 QUICK = ("vae_encoder", "vae_decoder")  # seconds each
 
 # a build whose own steps stop where a test wants them to: "{phase}" creates the file `reached` and waits to be killed
 SLOW_BUILD = """
 import os, pathlib, sys, time
-import hero_export.build as build, hero_export.formats as formats, hero_export.worker as worker
+import hero_export.build as build, hero_export.onnx, hero_export.tensorrt_plan, hero_export.worker as worker
 from hero_export.checkpoint import Checkpoint
+from hero_export.engine_build import BuildSettings
 from hero_rt.spec.profile import Profile
 
 folder, reached, phase = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
@@ -44,16 +45,15 @@ def stop_before(module, name):
         return real(*args, **kwargs)
     setattr(module, name, waiting)
 
-{{"export": lambda: stop_before(formats, "export_onnx"), "compile": lambda: stop_before(formats, "build_plan"),
+{{"export": lambda: stop_before(hero_export.onnx, "export_onnx"),
+  "compile": lambda: stop_before(hero_export.tensorrt_plan, "build_plan"),
   "record": lambda: stop_before(build, "write_atomically"), "manifest": lambda: stop_before(build, "write_manifest")}}[phase]()
 
 if __name__ == "__main__":
-    settings = formats.BuildSettings(Checkpoint("random", "hero-tiny"), **{settings})
+    settings = BuildSettings.of(Checkpoint("random", "hero-tiny"), **{settings})
     build.build_engines(settings, folder, [Profile(64, 64, 16)])
 """
-PLAN = (
-    "dict(format='tensorrt-rtx', dtype='fp16', plan=formats.PlanOptions(compute_capability=('sm_89',), plugin='off'))"
-)
+PLAN = "dict(format='tensorrt-rtx', dtype='fp16', compute_capabilities=('sm_89',), plugin='off')"
 
 
 def survivors(token: str) -> list[str]:
@@ -110,7 +110,7 @@ def test_an_interrupt_stops_a_plan_in_the_making_within_seconds(tmp_path):
             build.SUBMODULES = ("flow_encoder",)
             if __name__ == "__main__":
                 sys.argv = ["hero-export", "build-engines", "random", "--preset", "hero-tiny", "--format", "tensorrt-rtx",
-                            "--profile", "64x64x16", "--compute-capability", "sm_80,sm_89,sm_120", "--out", {str(folder)!r}]
+                            "--profile", "64x64x16", "--compute-capabilities", "sm_80", "sm_89", "sm_120", "--out", {str(folder)!r}]
                 hero_export.cli.main()
             """
         )
@@ -171,7 +171,8 @@ def test_a_flipped_byte_anywhere_in_the_manifest_does_not_open(engine_folder, tm
 # runs in a process of its own, with a limit or a user that pytest itself could not do with
 LIMITED = """
 import pathlib, resource, os, sys
-import hero_export.build as build, hero_export.formats as formats
+import hero_export.build as build
+from hero_export.engine_build import BuildSettings
 from hero_export.checkpoint import Checkpoint
 from hero_rt.errors import HeroError
 from hero_rt.spec.profile import Profile
@@ -179,7 +180,7 @@ build.SUBMODULES = ("vae_encoder",)
 if __name__ == "__main__":
     {limit}
     try:
-        build.build_engines(formats.BuildSettings(Checkpoint("random", "hero-tiny")), pathlib.Path({folder!r}), [Profile(64, 64, 16)])
+        build.build_engines(BuildSettings.of(Checkpoint("random", "hero-tiny")), pathlib.Path({folder!r}), [Profile(64, 64, 16)])
     except HeroError as error:
         print("HERO", error)
 """

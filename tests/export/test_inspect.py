@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 import hero_export.cli
-from hero_export.inspect import layer_listing, package_kernels
+from hero_export.builders.aoti import package_kernels
+from hero_export.inspect import layer_listing
 from hero_rt.engines import read_manifest
 from hero_rt.errors import EngineError
 from tests.test_commands import run

@@ -1,6 +1,7 @@
 """hero-tiny's six submodules as TensorRT-RTX plans for three kinds of GPU, really built, on a machine with none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,9 +13,8 @@ from polygraphy.comparator import Comparator, CosineSimilarityCompareFunc, Itera
 import hero_export.cli
 from hero_export.build import build_engines
 from hero_export.checkpoint import Checkpoint
-from hero_export.formats import BuildSettings, build_key
+from hero_export.engine_build import BuildSettings, build_key
 from hero_export.onnx import export_onnx
-from hero_export.plan_options import PlanOptions
 from hero_export.verify import THRESHOLDS
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.eager import EagerEngine
@@ -28,11 +28,12 @@ from tests.test_commands import run
 pytestmark = pytest.mark.xdist_group("plans")
 TARGETS = ("sm_80", "sm_89", "sm_120")
 PROFILE = Profile(64, 64, 16)
-PLANS = BuildSettings(
+PLANS = BuildSettings.of(
     Checkpoint("random", "hero-tiny"),
     format="tensorrt-rtx",
     dtype="fp16",
-    plan=PlanOptions(compute_capability=TARGETS, plugin="off"),
+    compute_capabilities=TARGETS,
+    plugin="off",
 )
 REORDERED = {"refnet", "flow_encoder"}  # by the builder, equal layers of theirs: docs/decisions.md
 ATTENTIONS = {"refnet": 19 * 2, "flow_encoder": 8 * 2, "unet_step": 20 * 2}  # temporal, each a softmax
@@ -75,7 +76,8 @@ def test_plans_do_not_open_without_their_gpu_and_the_message_says_so(plans):
 
 def test_the_rebuild_command_repeats_the_options(plans):
     command = read_manifest(plans).rebuild_command(plans)
-    assert "--format tensorrt-rtx --dtype fp16 --profile 64x64x16 --compute-capability sm_80,sm_89,sm_120" in command
+    wanted = "--format tensorrt-rtx --dtype fp16 --profile 64x64x16 --compute-capabilities sm_80 sm_89 sm_120"
+    assert wanted in command
     assert "--plugin off --out" in command
 
 
@@ -99,19 +101,21 @@ def test_a_repeated_build_keeps_every_plan(plans):
 
 
 @pytest.mark.parametrize(
-    "plan",
+    "change",
     [
-        pytest.param(PlanOptions(compute_capability=("sm_89",), plugin="off"), id="targets"),
-        pytest.param(PlanOptions("workspace:1G", compute_capability=TARGETS, plugin="off"), id="workspace"),
-        pytest.param(PlanOptions(builder_optimization_level=0, compute_capability=TARGETS, plugin="off"), id="level"),
+        pytest.param({"compute_capabilities": ("sm_89",)}, id="targets"),
+        pytest.param({"pool_limit": "workspace:1G"}, id="workspace"),
+        pytest.param({"builder_optimization_level": 0}, id="level"),
     ],
 )
-def test_the_key_covers_the_options(plan):
-    keys = {
-        build_key(BuildSettings(PLANS.checkpoint, "tensorrt-rtx", "fp16", plan=options), "unet_step", PROFILE, {}, "")
-        for options in (PLANS.plan, plan)
-    }
-    assert len(keys) == 2
+def test_the_key_covers_the_options(change):
+    changed = replace(PLANS, options=PLANS.options.model_copy(update=change))
+    assert len({build_key(settings, "unet_step", PROFILE, {}, "") for settings in (PLANS, changed)}) == 2
+
+
+def test_the_key_does_not_cover_what_changes_no_plan():
+    verbose = replace(PLANS, options=PLANS.options.model_copy(update={"verbose": True}))
+    assert len({build_key(settings, "unet_step", PROFILE, {}, "") for settings in (PLANS, verbose)}) == 1
 
 
 @pytest.mark.parametrize("submodule", ["vae_decoder", "flow_encoder"])

@@ -1,24 +1,27 @@
 """Plans that TensorRT-RTX really builds on a machine with no GPU, and what it is not asked for."""
 
+import shlex
 import sys
-from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import hero_export.cli
+from hero_export.builders.tensorrt import TensorRTOptions, check_options
+from hero_export.checkpoint import Checkpoint
+from hero_export.engine_build import BuildSettings
 from hero_export.onnx import export_onnx
-from hero_export.plan_options import PlanOptions, check_options
-from hero_export.plugin import resolve_plugin
-from hero_export.tensorrt import build_plan
+from hero_export.plugin import explain, library_path, resolve_plugin
+from hero_export.tensorrt_plan import build_plan
 from hero_rt.engines.tensorrt import BACKENDS
 from hero_rt.errors import EngineError, HeroError, UsageError
 from hero_rt.models import HeroModel
 from hero_rt.spec.profile import Profile
 from tests.test_commands import run
 
-SM89 = PlanOptions(compute_capability=("sm_89",))
+SM89 = TensorRTOptions(compute_capabilities=("sm_89",))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def test_a_plan_holds_its_weights_and_what_its_builder_told(trt, decoder, tmp_pa
 def test_repeated_builds_are_equal_and_each_target_is_in_the_plan(trt, decoder, tmp_path):
     sizes = {}
     for targets in (("sm_89",), ("sm_80", "sm_89", "sm_120")):
-        options = replace(SM89, compute_capability=targets)
+        options = TensorRTOptions(compute_capabilities=targets)
         plans = [build_plan(trt, decoder, tmp_path / f"{i}.plan", options).path.read_bytes() for i in range(2)]
         assert plans[0] == plans[1]
         sizes[targets] = len(plans[0])
@@ -81,26 +84,29 @@ def test_progress_that_says_stop_stops_the_build(trt, decoder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({}, "there is no GPU here to build for: name targets with --compute-capability", id="current-device"),
-        pytest.param({"compute_capability": ("sm_90",)}, "sm_90 is not a target .* sm_75, sm_80, sm_86, sm_89.*aoti", id="hopper"),
-        pytest.param({"compute_capability": ("sm_100",)}, "sm_100 is not a target", id="blackwell-datacentre"),
+        pytest.param({}, "there is no GPU here to build for: name targets with --compute-capabilities", id="current-device"),
+        pytest.param({"compute_capabilities": ("sm_90",)}, "sm_90 is not a target .* sm_75, sm_80, sm_86, sm_89.*aoti", id="hopper"),
+        pytest.param({"compute_capabilities": ("sm_100",)}, "sm_100 is not a target", id="blackwell-datacentre"),
         *(
-            pytest.param({"compute_capability": ("sm_89",), name: value}, f"--{name.replace('_', '-')} needs the GPU itself", id=name)
+            pytest.param({"compute_capabilities": ("sm_89",), name: value}, f"--{name.replace('_', '-')} needs the GPU itself", id=name)
             for name, value in {"refittable": True, "strip_plan": True, "version_compatible": True, "hardware_compatibility_level": "ampere_plus"}.items()
         ),
-        pytest.param({"compute_capability": ("sm_89",), "timing_cache": "x"}, "--timing-cache is not for tensorrt-rtx", id="timing-cache"),
-        pytest.param({"compute_capability": ("sm_89",), "plugin": "python"}, "no Python plugins", id="python-plugin"),
+        pytest.param({"compute_capabilities": ("sm_89",), "load_timing_cache": "x"}, "--load-timing-cache is not for tensorrt-rtx", id="load-timing-cache"),
+        pytest.param({"compute_capabilities": ("sm_89",), "save_timing_cache": "x"}, "--save-timing-cache is not for tensorrt-rtx", id="save-timing-cache"),
+        pytest.param({"compute_capabilities": ("sm_89",), "plugin": "python"}, "no Python plugins", id="python-plugin"),
     ],
 )  # fmt: skip
 def test_what_the_library_cannot_do_without_a_gpu_is_refused_up_front(trt, options, message):
     with pytest.raises(UsageError, match=message):
-        check_options("tensorrt-rtx", trt, PlanOptions(**options), gpu=None)
+        check_options("tensorrt-rtx", trt, TensorRTOptions(**options), gpu=None)
 
 
 def test_a_gpu_here_is_the_target_and_lifts_what_needed_one(trt):
-    assert check_options("tensorrt-rtx", trt, PlanOptions(refittable=True), "sm_86").compute_capability == ("sm_86",)
+    assert check_options("tensorrt-rtx", trt, TensorRTOptions(refittable=True), "sm_86").compute_capabilities == (
+        "sm_86",
+    )
     with pytest.raises(UsageError, match="sm_90 is not a target"):
-        check_options("tensorrt-rtx", trt, PlanOptions(), "sm_90")
+        check_options("tensorrt-rtx", trt, TensorRTOptions(), "sm_90")
 
 
 def test_enterprise_tensorrt_takes_no_targets_and_its_absence_names_the_package(monkeypatch):
@@ -115,22 +121,61 @@ def test_enterprise_tensorrt_takes_no_targets_and_its_absence_names_the_package(
     ("options", "message"),
     [
         pytest.param({"pool_limit": "8G"}, "'8G' is not workspace:SIZE", id="pool-limit"),
-        pytest.param({"builder_optimization_level": 6}, "6 is not 0 to 5", id="level"),
-        pytest.param({"hardware_compatibility_level": "all"}, "'all' is not one of none, ampere_plus", id="hardware"),
-        pytest.param({"plugin": "yes"}, "'yes' is not one of auto, python, library, off", id="plugin"),
-        pytest.param({"compute_capability": ("89",)}, "'89' is not of the form sm_89,sm_120", id="capability"),
+        pytest.param(
+            {"builder_optimization_level": 6},
+            "--builder-optimization-level is 6: Input should be less than or equal to 5",
+            id="level",
+        ),
+        pytest.param(
+            {"hardware_compatibility_level": "all"},
+            "--hardware-compatibility-level is 'all': Input should be 'none', 'ampere_plus'",
+            id="hardware",
+        ),
+        pytest.param(
+            {"plugin": "yes"}, "--plugin is 'yes': Input should be 'auto', 'python', 'library' or 'off'", id="plugin"
+        ),
+        pytest.param({"compute_capabilities": ("89",)}, "'89' is not of the form 8.9 or sm_89", id="capability"),
     ],
 )
 def test_a_malformed_option_is_refused(options, message):
     with pytest.raises(UsageError, match=message):
-        PlanOptions(**options)
+        BuildSettings.of(Checkpoint("random", "hero-tiny"), "tensorrt-rtx", **options)
+
+
+@pytest.mark.parametrize("given", [("8.9", "12.0"), ("sm_89", "sm_120"), ("8.9,sm_120",), ("8.9 12.0",)], ids=str)
+def test_targets_are_taken_as_polygraphy_and_as_nvcc_write_them(given):
+    assert TensorRTOptions(compute_capabilities=given).compute_capabilities == ("sm_89", "sm_120")
+
+
+def test_the_values_of_an_option_may_stand_apart_on_the_command_line():
+    words = ["build-engines", "--compute-capabilities", "8.9", "12.0", "hero", "--out", "12.0"]
+    joined = ["build-engines", "--compute-capabilities", "8.9,12.0", "hero", "--out", "12.0"]
+    assert hero_export.cli.join_values(words) == joined
+    assert hero_export.cli.join_values(["verify", "engines"]) == ["verify", "engines"]
 
 
 def test_options_are_told_as_the_command_line_takes_them():
-    assert PlanOptions().arguments == ""
-    options = PlanOptions(pool_limit="workspace:0.5M", compute_capability=("sm_89", "sm_120"), strip_plan=True)
-    assert options.workspace == 1 << 19
-    assert options.arguments == "--pool-limit workspace:0.5M --strip-plan --compute-capability sm_89,sm_120"
+    checkpoint = Checkpoint("a folder/with 'quotes'")
+    assert BuildSettings.of(checkpoint, "tensorrt-rtx").spec.options == {}
+    settings = BuildSettings.of(
+        checkpoint, "tensorrt-rtx", pool_limit="workspace:0.5M", compute_capabilities=("8.9", "12.0"), strip_plan=True
+    )
+    assert settings.options.workspace == 1 << 19
+    words = shlex.split(settings.spec.command(["64x64x16"], Path("an out")))
+    assert words[2:] == [
+        "a folder/with 'quotes'", "--format", "tensorrt-rtx", "--dtype", "fp16", "--profile", "64x64x16", "--pool-limit",
+        "workspace:0.5M", "--strip-plan", "--compute-capabilities", "sm_89", "sm_120", "--out", "an out",
+    ]  # fmt: skip
+
+
+def test_the_library_is_looked_for_where_it_was_built_wherever_one_stands(monkeypatch, tmp_path):
+    monkeypatch.delenv("HERO_PLUGIN_LIBRARY", raising=False)
+    seen = library_path()
+    monkeypatch.chdir(tmp_path)
+    assert library_path() == seen
+    assert seen.is_absolute()
+    for plugin, line in (("python", "Triton kernel"), ("library", str(seen)), ("off", "from its parts")):
+        assert line in explain("tensorrt", plugin)
 
 
 def test_auto_takes_the_plugin_that_is_here(monkeypatch, tmp_path):
@@ -146,9 +191,13 @@ def test_auto_takes_the_plugin_that_is_here(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["--format", "tensorrt-rtx", "--compute-capability", "sm_90"], "is not a target", id="hopper"),
-        pytest.param(["--strip-plan"], "--strip-plan: for the formats tensorrt and tensorrt-rtx", id="other-format"),
-        pytest.param(["--format", "tensorrt-rtx", "--device", "cuda"], "are for format aoti", id="device"),
+        pytest.param(["--format", "tensorrt-rtx", "--compute-capabilities", "9.0"], "is not a target", id="hopper"),
+        pytest.param(
+            ["--strip-plan"], "--strip-plan is for tensorrt and tensorrt-rtx, not for onnxruntime", id="other-format"
+        ),
+        pytest.param(
+            ["--format", "tensorrt-rtx", "--device", "cuda"], "--device is for aoti, not for tensorrt-rtx", id="device"
+        ),
     ],
 )
 def test_options_of_another_format_are_usage_errors(tmp_path, capfd, arguments, message):

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import hero_export.cli
-from hero_export.checkpoint import Checkpoint
 from hero_export.verify import THRESHOLDS, relative_l2
 from hero_rt.engines import read_manifest
 from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
@@ -42,7 +41,7 @@ def test_sound_engines_pass_on_a_real_clip_and_the_manifest_remembers(copy, tmp_
 
 def test_engines_of_other_weights_fail_with_exit_code_3(copy, capsys):
     """The manifest names seed 1, the engines are seed 0's: every submodule's numbers are another model's."""
-    edit_manifest(copy, {"checkpoint": "random --preset hero-tiny --seed 1"})
+    edit_manifest(copy, {"build": {"seed": 1}})
     assert run(hero_export.cli.main, "verify", copy) == 3
     err = capsys.readouterr().err
     assert err.count("FAILED") >= len(SUBMODULES)
@@ -92,6 +91,11 @@ def test_relative_l2_is_the_norm_ratio_and_nan_is_a_failure():
     assert relative_l2(got, want) == float("inf")
 
 
-@pytest.mark.parametrize("checkpoint", [Checkpoint("random", "hero-tiny", 3), Checkpoint("a folder/with 'quotes'")])
-def test_a_checkpoint_is_found_again_from_its_arguments(checkpoint):
-    assert Checkpoint.from_arguments(checkpoint.arguments) == checkpoint
+def test_tolerances_can_be_given(engine_folder, tmp_path):
+    folder = shutil.copytree(engine_folder, tmp_path / "engines")
+    report = tmp_path / "parity.json"
+    assert run(hero_export.cli.main, "verify", folder, "--per-output", "1e-12", "--json", report) == 3
+    judged = json.loads(report.read_text())
+    assert judged["tolerances"] == {"per_output": 1e-12, "latents": 1e-3, "psnr": 50.0}
+    assert not any(row["passed"] for row in judged["outputs"] if row["relative_l2"] > 1e-12)
+    assert all(row["passed"] for row in judged["clips"])

@@ -11,8 +11,8 @@ import tensorrt_rtx as real
 import torch
 from cuda.bindings import runtime as real_cuda
 
-import hero_export.tensorrt
 import hero_export.tensorrt_log
+import hero_export.tensorrt_plan
 import hero_rt.engines.cuda
 import hero_rt.engines.tensorrt
 from hero_rt.engines.manifest import Target
@@ -298,7 +298,7 @@ RTX_ONLY = {"num_compute_capabilities", "set_compute_capability"}
 def used() -> dict[str, set[str]]:
     """Attributes that the builder and the engine take, by what they take them from."""
     found: dict[str, set[str]] = {}
-    for module in (hero_export.tensorrt, hero_export.tensorrt_log, hero_rt.engines.tensorrt):
+    for module in (hero_export.tensorrt_plan, hero_export.tensorrt_log, hero_rt.engines.tensorrt):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Attribute):
                 owner, *rest = ast.unparse(node.value).split(".")

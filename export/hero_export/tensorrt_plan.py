@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hero_export.plan_options import PlanOptions
+from hero_export.builders.builder import Progress
+from hero_export.builders.tensorrt import TensorRTOptions
 from hero_export.plugin import register
-from hero_export.tensorrt_log import Progress, make_logger, make_monitor
+from hero_export.tensorrt_log import make_logger, make_monitor
 from hero_rt.atomic import write_atomically
 from hero_rt.errors import HeroError
 
@@ -36,7 +37,7 @@ def build_plan(
     trt: Any,
     onnx_path: Path,
     path: Path,
-    options: PlanOptions,
+    options: TensorRTOptions,
     plugin: str = "off",
     progress: Progress | None = None,
     ranges: ShapeRanges | None = None,
@@ -47,7 +48,7 @@ def build_plan(
     KeyboardInterrupt where `progress` stopped the build.
     """
     started = time.perf_counter()
-    logger = make_logger(trt)
+    logger = make_logger(trt, options.verbose)
     builder = trt.Builder(logger)
     register(plugin, trt)
     creation = trt.NetworkDefinitionCreationFlag
@@ -75,14 +76,15 @@ def build_plan(
         reason = logger.errors[-1] if logger.errors else "it gives no reason"
         raise HeroError(f"{onnx_path.name}: TensorRT builds no plan: {reason}")
     write_atomically(path, plan)
-    if options.timing_cache:
-        write_atomically(Path(options.timing_cache), config.get_timing_cache().serialize())
+    if options.save_timing_cache:
+        write_atomically(options.save_timing_cache, config.get_timing_cache().serialize())
     return Plan(path, time.perf_counter() - started, dict(types), logger.layers, logger.memory, logger.warnings)
 
 
-def _configure(trt: Any, builder: Any, options: PlanOptions) -> Any:
+def _configure(trt: Any, builder: Any, options: TensorRTOptions) -> Any:
     config = builder.create_builder_config()
-    if not options.compute_capability:
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; its rounding costs 3e-4 to 5e-4, FP32's limit is 1e-4
+    if not options.compute_capabilities:
         # an inspector on this GPU then tells kernels; where there is none the log's list is all there is, and this
         # would silence it
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -92,9 +94,9 @@ def _configure(trt: Any, builder: Any, options: PlanOptions) -> Any:
     if options.hardware_compatibility_level != "none":
         level = options.hardware_compatibility_level.upper()
         config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
-    if options.compute_capability:
-        config.num_compute_capabilities = len(options.compute_capability)
-        for index, capability in enumerate(options.compute_capability):
+    if options.compute_capabilities:
+        config.num_compute_capabilities = len(options.compute_capabilities)
+        for index, capability in enumerate(options.compute_capabilities):
             config.set_compute_capability(getattr(trt.ComputeCapability, capability.replace("sm_", "SM")), index)
     wanted = {
         trt.BuilderFlag.REFIT: options.refittable,
@@ -103,8 +105,10 @@ def _configure(trt: Any, builder: Any, options: PlanOptions) -> Any:
     }
     for flag in (flag for flag, on in wanted.items() if on):
         config.set_flag(flag)
-    if options.timing_cache:
-        file = Path(options.timing_cache)
-        known = file.read_bytes() if file.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    if options.load_timing_cache or options.save_timing_cache:
+        files = [file for file in (options.load_timing_cache, options.save_timing_cache) if file and file.is_file()]
+        cache = config.create_timing_cache(files[0].read_bytes() if files else b"")
+        for file in files[1:]:
+            cache.combine(config.create_timing_cache(file.read_bytes()), ignore_mismatch=False)
+        config.set_timing_cache(cache, ignore_mismatch=False)
     return config

@@ -1,0 +1,80 @@
+"""Format aoti: a package that AOTInductor compiles for this machine's GPU or CPU."""
+
+import re
+import shutil
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from hero_export.builders.builder import Builder, BuilderOptions, EngineJob, FormatStatus, Made
+from hero_rt.spec.profile import Profile
+
+if TYPE_CHECKING:
+    from hero_rt.engines.manifest import Target
+
+
+class AotiOptions(BuilderOptions):
+    panel = "AOTInductor"
+
+    device: str | None = Field(None, description="cpu or cuda; default: the GPU, if any.")
+    max_autotune: bool = Field(False, description="Benchmark kernel variants while compiling.")
+
+
+class AotiBuilder(Builder):
+    format = "aoti"
+    suffix = ".pt2"
+    Options = AotiOptions
+    takes_ranges = False
+
+    def resolve(self, options: AotiOptions) -> AotiOptions:
+        from hero_export.aoti_package import check_compiler
+
+        check_compiler()
+        return options
+
+    def target(self, options: AotiOptions) -> "Target":
+        import torch
+
+        from hero_rt.engines import aoti
+
+        return aoti.this_machine(torch.device(options.device) if options.device else aoti.default_device())
+
+    def flags(self, options: AotiOptions) -> dict[str, Any]:
+        return {"max_autotune": options.max_autotune}
+
+    def make(self, job: EngineJob) -> Made:
+        from hero_export.aoti_package import compile_aoti
+        from hero_rt.engines import aoti
+
+        assert isinstance(job.profile, Profile)  # ranges are refused before anything is built
+        # a package is for the device that it is traced on
+        model = job.model(job.options.device or str(aoti.default_device()))
+        done = compile_aoti(model, job.submodule, job.profile, job.path, job.options.max_autotune)
+        return Made(done.seconds, {"nodes": done.nodes, "operators": done.operators})
+
+    def inspect(self, path: Path, contents: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
+        kernels = package_kernels(path)
+        return kernels, list(kernels)
+
+    def status(self) -> FormatStatus:
+        found = super().status()
+        if any(shutil.which(compiler) for compiler in ("g++", "clang++")):
+            return found
+        missing = "building needs a C++ compiler: apt-get install g++"
+        return found.model_copy(update={"builds": False, "missing": missing})
+
+
+def package_kernels(path: Path) -> dict[str, int]:
+    """Kernels of an AOTInductor package by name, counted where its generated code calls them."""
+    with zipfile.ZipFile(path) as package:
+        sources = [name for name in package.namelist() if name.endswith(".wrapper.cpp")]
+        text = "\n".join(package.read(name).decode() for name in sources)
+    names = r"aoti_torch_(?:cpu|cuda)_\w+|cpp_\w*fused_\w+"
+    calls = re.findall(rf"\b({names})\s*\(|^\s+call_(\w+)\(", text, re.MULTILINE)  # call_: a Triton launcher
+    return dict(Counter(name or kernel for name, kernel in calls).most_common())
+
+
+BUILDER = AotiBuilder()

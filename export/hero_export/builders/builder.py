@@ -1,0 +1,152 @@
+"""What a builder of one engine format must offer. Nothing here loads a library: commands make their options from it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from hero_rt.errors import EngineError, UsageError
+from hero_rt.spec.profile import AnyProfile, ProfileRange
+
+if TYPE_CHECKING:
+    from hero_export.checkpoint import Checkpoint
+    from hero_export.onnx import OnnxExport
+    from hero_rt.engines.manifest import EngineRecord, Target
+    from hero_rt.models.hero import HeroModel
+
+Progress = Callable[[str, int, int], bool]  # phase, steps done, steps in all; False stops the build
+
+
+class BuilderOptions(BaseModel):
+    """Options of one format beside checkpoint, dtype and profiles. A field is a command-line option.
+
+    panel: the heading of these options in `--help`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    panel: ClassVar[str | None] = None
+
+
+class FormatStatus(BaseModel):
+    """Whether engines of a format run here, and on which device; the remedy where they do not."""
+
+    format: str
+    runs_on: list[str]
+    builds: bool
+    missing: str | None
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """What a build of one engine needs. path: where it goes, in a folder of its own."""
+
+    checkpoint: "Checkpoint"
+    submodule: str
+    profile: AnyProfile
+    dtype: str
+    options: Any
+    path: Path
+    progress: Progress
+
+    def model(self, device: str = "cpu") -> "HeroModel":
+        from hero_rt.engines.manifest import DTYPES
+
+        return self.checkpoint.load(DTYPES[self.dtype], device)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a build made. contents: what it saw inside; beside: further files that the engine needs."""
+
+    seconds: float
+    contents: dict[str, Any]
+    beside: tuple[Path, ...] = ()
+
+
+class Builder(ABC):
+    """Builds engines of one format.
+
+    format: its name, that of its backend too. suffix: of an engine's file. Options: its model. default_dtype: "fp32" or
+    "fp16". takes_ranges: whether one engine serves a range of canvases. A builder is pickled to the build's process.
+    """
+
+    format: str
+    suffix: str
+    Options: ClassVar[type[BuilderOptions]] = BuilderOptions
+    default_dtype = "fp32"
+    takes_ranges = True
+
+    def resolve(self, options: Any) -> Any:
+        """Fill in what was left open, for this machine. Raises UsageError or HeroError where it cannot build here."""
+        return options
+
+    def notes(self, options: Any) -> list[str]:
+        """Lines that tell the user what resolved options mean."""
+        return []
+
+    def check_profile(self, profile: AnyProfile) -> None:
+        """Raise UsageError for a range of canvases where the format has none."""
+        if isinstance(profile, ProfileRange) and not self.takes_ranges:
+            raise UsageError(
+                f"profile {profile}: a package of format {self.format} has one shape; name each size as a profile"
+            )
+
+    def target(self, options: Any) -> "Target":
+        """The library and the device that engines are built for. Raises EngineError where it is missing."""
+        from hero_rt.engines.backend import backend
+
+        chosen = backend(self.format)
+        return chosen.this_machine(chosen.default_device())
+
+    def flags(self, options: Any) -> dict[str, Any]:
+        """What of the options determines an engine."""
+        return options.model_dump(mode="json")
+
+    def environment(self) -> AbstractContextManager[None]:
+        """Open while build processes are started."""
+        return nullcontext()
+
+    @abstractmethod
+    def make(self, job: EngineJob) -> Made:
+        """Build one engine at `job.path`."""
+
+    def inspect(self, path: Path, contents: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
+        """(layers by name or type with their count, names to look for attention in) of one engine."""
+        return contents.get("operators", {}), list(contents.get("operators", {}))
+
+    def layer_listing(self, path: Path, engine: "EngineRecord", why_not_here: str | None) -> str:
+        """Every layer. why_not_here: why engines do not run on this machine, None where they do. Raises HeroError."""
+        layers, _ = self.inspect(path, engine.contents)
+        return "\n".join(f"    {count:5d} {name}" for name, count in layers.items())
+
+    def status(self) -> FormatStatus:
+        """A format runs where its library is, and that library builds it too."""
+        import torch
+
+        from hero_rt.engines.backend import backend
+
+        chosen = backend(self.format)
+        try:
+            device = chosen.default_device()
+            chosen.this_machine(device)
+        except EngineError as error:
+            return FormatStatus(format=self.format, runs_on=[], builds=False, missing=str(error))
+        missing = None
+        if device.type == "cpu" and torch.cuda.is_available():
+            missing = "the GPU is not used: pip install 'hero-runtime[gpu]'"
+        runs_on = sorted({"cpu", device.type})
+        return FormatStatus(format=self.format, runs_on=runs_on, builds=missing is None, missing=missing)
+
+
+def graph_contents(graph: "OnnxExport") -> dict[str, Any]:
+    """What the manifest keeps of an exported graph."""
+    return {
+        "nodes": graph.nodes,
+        "hero_nodes": graph.hero_nodes,
+        "operators": graph.operators,
+        "weights_by_type": graph.weights_by_type,
+    }

@@ -1,0 +1,240 @@
+"""Formats tensorrt and tensorrt-rtx: plans, built with the options that polygraphy and trtexec have."""
+
+import ctypes
+import gc
+import re
+import shutil
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from hero_export.builders.builder import Builder, BuilderOptions, EngineJob, FormatStatus, Made, graph_contents
+from hero_export.builders.onnxruntime import polygraphy_util
+from hero_rt.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from hero_rt.engines.manifest import Target
+
+# without a device TensorRT-RTX fails at these, late and unclearly
+_NEEDS_DEVICE = ("refittable", "strip_plan", "version_compatible", "hardware_compatibility_level")
+
+
+class TensorRTOptions(BuilderOptions):
+    """How plans are built. A spatio-temporal UNet has asked for 64 GiB of workspace where none was set."""
+
+    panel = "TensorRT and TensorRT-RTX"
+
+    pool_limit: str = Field("workspace:8G", description="Scratch for tactics: workspace:SIZE with K, M or G.")
+    builder_optimization_level: int | None = Field(None, ge=0, le=5, description="Default: the library's.")
+    load_timing_cache: Path | None = Field(None, description="File of measured tactics to start from.")
+    save_timing_cache: Path | None = Field(None, description="Write measured tactics here; added to what it holds.")
+    hardware_compatibility_level: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
+        "none", description="none, ampere_plus or same_compute_capability."
+    )
+    version_compatible: bool = Field(False, description="Plans run on later library versions too.")
+    strip_plan: bool = Field(False, description="Weights stay in one file, out of the plans.")
+    refittable: bool = Field(False, description="Weights can be replaced.")
+    compute_capabilities: tuple[str, ...] = Field(
+        (), description="Targets, 8.9 12.0 or sm_89 sm_120 (TensorRT-RTX). Default: this GPU's."
+    )
+    plugin: Literal["auto", "python", "library", "off"] = Field(
+        "auto", description="Temporal attention: auto, python, library or off."
+    )
+    verbose: bool = Field(False, description="Print all that the library logs.")
+
+    @field_validator("compute_capabilities")
+    @classmethod
+    def _names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        names = [name for text in given for name in re.split(r"[,\s]+", text) if name]
+        for name in names:
+            if re.fullmatch(r"sm_\d+|\d+\.\d", name) is None:
+                raise ValueError(f"{name!r} is not of the form 8.9 or sm_89")
+        return tuple(name if name.startswith("sm_") else "sm_" + name.replace(".", "") for name in names)
+
+    @model_validator(mode="after")
+    def _workspace_is_a_size(self) -> Self:
+        _ = self.workspace
+        return self
+
+    @property
+    def workspace(self) -> int:
+        """Bytes."""
+        match = re.fullmatch(r"workspace:(\d+(?:\.\d+)?)([KMG]?)", self.pool_limit)
+        if match is None:
+            raise ValueError(f"--pool-limit {self.pool_limit!r} is not workspace:SIZE, for instance workspace:8G")
+        return int(float(match[1]) * 1024 ** " KMG".index(match[2] or " "))
+
+
+class TensorRTBuilder(Builder):
+    """One of the two libraries. TensorRT-RTX builds with no GPU where targets are named."""
+
+    suffix = ".plan"
+    Options = TensorRTOptions
+    default_dtype = "fp16"
+
+    def __init__(self, format: str):
+        self.format = format
+
+    def _backend(self) -> Any:
+        from hero_rt.engines.tensorrt import BACKENDS
+
+        return BACKENDS[self.format]
+
+    def resolve(self, options: TensorRTOptions) -> TensorRTOptions:
+        from hero_export.plugin import resolve_plugin
+
+        checked = check_options(self.format, self._backend().module(), options, _present_gpu())
+        return checked.model_copy(update={"plugin": resolve_plugin(self.format, checked.plugin)})
+
+    def notes(self, options: TensorRTOptions) -> list[str]:
+        from hero_export.plugin import explain
+
+        return [explain(self.format, options.plugin)]
+
+    def target(self, options: TensorRTOptions) -> "Target":
+        chosen = self._backend()
+        if options.compute_capabilities:
+            target = chosen.library()
+            target.compute_capabilities = list(options.compute_capabilities)
+        else:
+            target = chosen.this_machine(chosen.default_device())
+        if options.hardware_compatibility_level == "ampere_plus":
+            target.compute_capabilities = ["sm_80+"]
+        target.version_compatible = options.version_compatible
+        return target
+
+    def flags(self, options: TensorRTOptions) -> dict[str, Any]:
+        from hero_export.onnx import OPSET
+        from hero_export.plugin import library_path
+        from hero_rt.engines.manifest import sha256_of
+
+        # a timing cache only saves measuring again
+        own = options.model_dump(mode="json", exclude={"load_timing_cache", "save_timing_cache", "verbose"})
+        library = sha256_of(library_path()) if options.plugin == "library" else None
+        return {"opset": OPSET, **own, "tf32": False, "plugin_sha256": library}
+
+    def environment(self) -> AbstractContextManager[None]:
+        from hero_export.plugin import loader_path
+
+        return loader_path(self.format)
+
+    def make(self, job: EngineJob) -> Made:
+        from hero_export.onnx import export_onnx
+        from hero_export.plugin import library_path
+        from hero_export.tensorrt_plan import build_plan
+        from hero_rt.engines.manifest import sha256_of
+
+        graph = export_onnx(job.model(), job.submodule, job.profile, job.path.with_suffix(".onnx"))
+        job.progress("export", 1, 1)
+        _give_back_memory()
+        plan = build_plan(
+            self._backend().module(), graph.path, job.path, job.options, job.options.plugin, job.progress, _ranges(job)
+        )
+        contents = graph_contents(graph) | {
+            "onnx_sha256": sha256_of(graph.path),
+            "export_seconds": round(graph.seconds, 2),
+            "network": plan.network,
+            "layers": plan.layers,
+            **plan.memory,
+            "warnings": plan.warnings,
+        }
+        beside: tuple[Path, ...] = ()
+        if job.options.strip_plan:  # the runtime takes the weights from the graph
+            beside = (graph.path, graph.weights)
+        if job.options.plugin == "library":
+            copy = job.path.parent / f"libhero_plugin-{sha256_of(library_path())[:16]}.so"
+            beside = (*beside, Path(shutil.copyfile(library_path(), copy)))
+        return Made(graph.seconds + plan.seconds, contents, beside)
+
+    def inspect(self, path: Path, contents: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
+        return contents["network"], [*contents["network"], *contents["layers"]]
+
+    def layer_listing(self, path: Path, engine: Any, why_not_here: str | None) -> str:
+        if why_not_here is not None:  # a plan is opened for it, which needs its GPU
+            return "\n".join([f"as its builder logged them ({why_not_here}):", *engine.contents["layers"]])
+        util = polygraphy_util("trt")
+        from polygraphy import config
+        from polygraphy.backend.common import BytesFromPath
+        from polygraphy.backend.trt import EngineFromBytes
+
+        config.USE_TENSORRT_RTX = self.format == "tensorrt-rtx"
+        plan = EngineFromBytes(BytesFromPath(str(path)))()
+        return util.str_from_engine(plan, plan.create_execution_context(), show_layers=True, show_attrs=True)
+
+    def status(self) -> FormatStatus:
+        builds = False
+        try:
+            trt = self._backend().module()
+            builds = self.format == "tensorrt-rtx"
+            gpu = self._backend().this_machine(self._backend().default_device()).compute_capabilities[0]
+            check_options(self.format, trt, TensorRTOptions(), gpu)
+        except (EngineError, UsageError) as error:  # this GPU may be none of its targets
+            return FormatStatus(format=self.format, runs_on=[], builds=builds, missing=str(error))
+        return FormatStatus(format=self.format, runs_on=["cuda"], builds=True, missing=None)
+
+
+def check_options(format: str, trt: Any, options: TensorRTOptions, gpu: str | None) -> TensorRTOptions:
+    """The options with their targets filled in, after refusing what this library cannot do here. Raises UsageError.
+
+    gpu: the present GPU as "sm_89", or None.
+    """
+    if format == "tensorrt":
+        if options.compute_capabilities:
+            asked = " ".join(options.compute_capabilities)
+            raise UsageError(f"--compute-capabilities {asked}: {format} builds for the present GPU only; leave it out")
+        return options
+    targets = options.compute_capabilities or ((gpu,) if gpu else ())
+    known = {f"sm_{name[2:]}" for name in trt.ComputeCapability.__members__ if name.startswith("SM")}
+    listed = ", ".join(sorted(known, key=lambda name: int(name[3:])))
+    if not targets:
+        raise UsageError(f"there is no GPU here to build for: name targets with --compute-capabilities, of {listed}")
+    for capability in targets:
+        if capability not in known:
+            raise UsageError(
+                f"--compute-capabilities {capability} is not a target of TensorRT-RTX {trt.__version__}, which has "
+                f"{listed}; that GPU is served by --format tensorrt or aoti"
+            )
+    for name in ("load_timing_cache", "save_timing_cache"):
+        if getattr(options, name) is not None:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} is not for tensorrt-rtx: it times nothing while building; leave it out")
+    default = TensorRTOptions()
+    for name in _NEEDS_DEVICE if gpu is None else ():
+        if getattr(options, name) != getattr(default, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} needs the GPU itself with TensorRT-RTX, and there is none here; "
+                "leave it out, or build on the GPU"
+            )
+    if options.plugin == "python":
+        raise UsageError("--plugin python is not for tensorrt-rtx, which has no Python plugins; use library or off")
+    return options.model_copy(update={"compute_capabilities": targets})
+
+
+def _present_gpu() -> str | None:
+    import torch
+
+    return "sm_{}{}".format(*torch.cuda.get_device_capability()) if torch.cuda.is_available() else None
+
+
+def _ranges(job: EngineJob) -> dict[str, list[tuple[int, ...]]]:
+    """Smallest, typical and largest shape of each input that varies."""
+    from hero_rt.engines.manifest import DTYPES
+    from hero_rt.spec.boundary import FREE, submodule_boundary, submodule_io
+
+    config, dtype = job.checkpoint.load().config, DTYPES[job.dtype]
+    boundary, _ = submodule_boundary(job.submodule, config, job.profile, dtype)
+    at = [submodule_io(job.submodule, config, shape, dtype)[0] for shape in job.profile.shapes]
+    return {name: [inputs[name].shape for inputs in at] for name, spec in boundary.items() if FREE in spec.shape}
+
+
+def _give_back_memory() -> None:
+    """PyTorch's freed weights to the system, before a builder wants as much."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+TENSORRT, TENSORRT_RTX = TensorRTBuilder("tensorrt"), TensorRTBuilder("tensorrt-rtx")
