@@ -78,7 +78,7 @@ export-sd15: $(DEV)  ## Export hero-sd15's six submodules at 256x256x16 in FP16 
 
 plans-sd15: $(DEV)  ## Build hero-sd15's six TensorRT-RTX plans at 256x256x16 in FP16, with no GPU (random weights; 20 GB of memory)
 	$(BIN)/hero-export build-engines random --preset hero-sd15 --format tensorrt-rtx --profile 256x256x16 --plugin off \
-		--compute-capability sm_80,sm_89,sm_120 --out build/plans-sd15 --json benchmarks/results/plans-hero-sd15-fp16.json
+		--compute-capabilities 8.0 8.9 12.0 --out build/plans-sd15 --json benchmarks/results/plans-hero-sd15-fp16.json
 	$(BIN)/hero-export inspect build/plans-sd15
 
 PHOTOS  ?= $(wildcard /usr/share/backgrounds /usr/share/wallpapers)
