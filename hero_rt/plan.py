@@ -1,5 +1,6 @@
 """What a request means for one clip on one engine set. Everything that can be refused early is refused here."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -9,10 +10,12 @@ from hero_rt.request import OutpaintRequest
 from hero_rt.sampling import copy_scheduler, make_scheduler, set_steps, step_arguments
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.canvas import Canvas
-from hero_rt.spec.config import LATENT_CHANNELS, VAE_SCALE
+from hero_rt.spec.config import LATENT_CHANNELS, VAE_SCALE, HeroConfig
 from hero_rt.spec.profile import Profile
 from hero_rt.stages.flow import check_flow
 from hero_rt.windows import Window, check_overlap, count_stream_windows, joint_windows
+
+_log = logging.getLogger(__name__)
 
 
 class ClipHeader(Protocol):
@@ -55,6 +58,22 @@ class OutpaintPlan:
             return 1
         return self.num_frames and count_stream_windows(self.num_frames, self.window, self.request.overlap)
 
+    def warnings(self, config: HeroConfig) -> list[str]:
+        """Say what of the request lies outside of what the checkpoint was trained for, and what to expect."""
+        found = []
+        canvas, size = self.canvas, config.sample_size
+        if config.max_ratio is not None and canvas.ratio > config.max_ratio:
+            found.append(
+                f"{canvas.ratio:.0%} of a side is generated, {config.name} was trained for {config.max_ratio:.0%}: "
+                "expect blur and repetition far from the source"
+            )
+        if size is not None and max(canvas.width, canvas.height) > 2 * size:
+            found.append(
+                f"the frame is {canvas.width}x{canvas.height}, {config.name} was trained at {size} pixels a side: "
+                "expect large areas without structure"
+            )
+        return found
+
     def check_latents_exist(self) -> None:
         """Raise UsageError where no tensor holds the latents of the whole clip."""
         if self.mode == "stream":
@@ -72,7 +91,7 @@ class OutpaintPlan:
 
 
 def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet, scheduler: Any = None) -> OutpaintPlan:
-    """Decide how `clip` is outpainted. No frame is decoded and no engine is opened.
+    """Decide how `clip` is outpainted. No frame is decoded and no engine is opened. Logs the plan's warnings.
 
     scheduler: a diffusers scheduler in place of the checkpoint's.
 
@@ -95,6 +114,8 @@ def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet, sche
         raise UsageError(f"eta is {request.eta}: it has no effect with sampler {name}; leave it out, or take ddim")
     for submodule in SUBMODULES:
         engines.check(submodule, profile)
+    for line in plan.warnings(engines.config):
+        _log.warning(line)
     return plan
 
 

@@ -35,7 +35,7 @@ PARTS: dict[str, type[Any]] = {
 }
 _HUB_ARGUMENTS = {"revision", "token", "cache_dir", "local_files_only"}
 # of the config, that no part's own config.json holds
-_OWN_FIELDS = ("name", "num_frames", "canvas_fill", "decode_noise", "flow_scale", "sample_size")
+_OWN_FIELDS = ("name", "num_frames", "canvas_fill", "decode_noise", "flow_scale", "sample_size", "max_ratio")
 
 
 class HeroModel:
@@ -255,6 +255,7 @@ def _read_config(folder: Path) -> HeroConfig:
             "decode_noise": index.get("decode_noise", 0.0),
             "flow_scale": index.get("flow_scale"),
             "sample_size": index.get("sample_size"),
+            "max_ratio": index.get("max_ratio"),
             "block_out_channels": unet["block_out_channels"],
             "num_attention_heads": unet["num_attention_heads"],
             "cross_attention_dim": unet["cross_attention_dim"],

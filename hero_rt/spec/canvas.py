@@ -104,6 +104,11 @@ class Canvas:
     def model_height(self) -> int:
         return -(-self.height // VAE_SCALE) * VAE_SCALE
 
+    @property
+    def ratio(self) -> float:
+        """The generated fraction of the width or of the height, whichever is larger."""
+        return max(1 - self.source_width / self.width, 1 - self.source_height / self.height)
+
     def describe(self) -> str:
         return (
             f"{self.source_width}x{self.source_height} to {self.width}x{self.height} "

@@ -47,6 +47,7 @@ class HeroConfig:
         None  # pixels of flow that the flow encoder reads as 1; None: the canvas's width or height
     )
     sample_size: int | None = None  # pixels a side that the model was trained at; None in older checkpoints
+    max_ratio: float | None = None  # largest generated fraction of a side in training; None in older checkpoints
 
     @classmethod
     def from_preset(cls, name: str) -> "HeroConfig":
@@ -176,6 +177,7 @@ PRESETS: dict[str, HeroConfig] = {
         scheduler=_DDIM,
         flow_scale=4.0,
         sample_size=256,
+        max_ratio=0.78,
     ),
     "hero-tiny": HeroConfig(
         name="hero-tiny",
@@ -217,4 +219,5 @@ PRESETS["hero-tiny-2"] = replace(
     vae=_VAE_SD15 | {"block_out_channels": [32, 64, 128, 160], "layers_per_block": 1, "norm_num_groups": 8},
     flow_scale=4.0,
     sample_size=192,
+    max_ratio=0.78,
 )

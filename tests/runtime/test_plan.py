@@ -123,6 +123,23 @@ def test_a_callers_own_source_stays_open_and_what_was_opened_here_is_closed(monk
     assert opened.closed
 
 
+@pytest.mark.parametrize(
+    ("pad", "said"),
+    [
+        pytest.param((0, 24, 0, 24), [], id="as-trained"),
+        pytest.param((0, 0, 0, 200), ["71% of a side is generated, hero-tiny was trained for 60%"], id="wide"),
+        pytest.param((100, 0, 150, 0), ["80% of a side is generated", "the frame is 80x314, hero-tiny was trained at 128"], id="both"),
+    ],
+)  # fmt: skip
+def test_a_request_outside_of_what_a_checkpoint_was_trained_for_is_told(caplog, pad, said):
+    outpainter = Outpainter.from_pretrained("hero-tiny", device="cpu")
+    plan = outpainter.plan(Counted(), OutpaintRequest.from_keywords(pad=pad))
+    lines = [record.message for record in caplog.records if record.name == "hero_rt.plan"]
+    assert lines == plan.warnings(outpainter.config)
+    assert len(lines) == len(said)
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
+
+
 def test_closed_engines_are_one_clear_error(tiny, engine_folder):
     for engines, message in (
         (EagerEngines(tiny), "the PyTorch model hero-tiny is closed; open it again"),
