@@ -9,7 +9,7 @@ import pytest
 
 import benchmarks.context
 from benchmarks import cli
-from benchmarks.contenders.registry import BASELINE, UNCACHED, open_contender
+from benchmarks.contenders.names import BASELINE, UNCACHED, open_contender
 from benchmarks.context import Context
 from benchmarks.report.tables import suite_table
 from benchmarks.runner import run_suites
