@@ -147,7 +147,7 @@ plugin: $(DEV)  ## Compile the kernels and the C++ TensorRT plugin, run its test
 	$(BIN)/ctest --test-dir build/plugin --output-on-failure
 
 bench: $(DEV)  ## Every benchmark suite on this CPU with hero-tiny, into benchmarks/results, then the page (over an hour)
-	set -e; for suite in kernels unet-step end-to-end caching cold-start long-video; do \
+	set -e; for suite in kernels unet-step end-to-end callers caching cold-start long-video; do \
 		$(BIN)/python -m benchmarks run $$suite --device cpu --json benchmarks/results/cpu-$$suite.json; done
 	$(BIN)/python -m benchmarks report
 

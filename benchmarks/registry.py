@@ -39,6 +39,7 @@ SUITES = (
     ),
     Suite("caching", "what the cache saves: nothing, raw features or projections kept", "benchmarks.suites.caching"),
     Suite("long-video", "cost and memory against the number of frames", "benchmarks.suites.long_video"),
+    Suite("callers", "1, 2 and 4 sessions at once on one outpainter", "benchmarks.suites.callers"),
     Suite("cold-start", "in a fresh process, from opening engines to the first window", "benchmarks.suites.cold_start"),
 )
 

@@ -49,6 +49,14 @@ def check(case: Case, contenders: list[str]) -> None:
         assert m.share_of_limit == pytest.approx(case.limit / m.timing.median)
 
 
+def test_callers_share_an_outpainter_and_get_their_own_frames(run):
+    (case,) = run("callers")
+    assert [m.name for m in case.measurements] == ["1 at once", "2 at once", "4 at once"]
+    for m in case.measurements:
+        assert m.verification.passed
+        assert m.figures["frames_per_s"] == pytest.approx(4 * 16 / m.timing.median)
+
+
 def test_end_to_end(run):
     (case,) = run("end-to-end", steps=(2,))
     check(case, BASELINES)
