@@ -154,14 +154,14 @@ bench: $(DEV)  ## Every benchmark suite on this CPU with hero-tiny, into benchma
 bench-report: $(DEV)  ## Make docs/performance.md and its plots from benchmarks/results
 	$(BIN)/python -m benchmarks report
 
-gpu-wheels: $(DEV)  ## With a network: wheels for a GPU machine, in chunks of 30 MiB in build/wheels (WHEELS="diffusers av": only these)
-	$(BIN)/python -m benchmarks.wheels download build/wheels $(addprefix --package ,$(WHEELS))
+gpu-wheels: $(DEV)  ## With a network: wheels for a GPU machine, in files of 20 MiB in build/wheels (WHEELS="diffusers av": only these)
+	PYTHON=$(BIN)/python scripts/carry-wheels pack build/wheels $(WHEELS)
 
 # GPU_PYTHON: a Python with this project's needs and a CUDA build of PyTorch; nothing is installed into it
 # HERO_COMMIT: what the results say of a copy without its history: git describe --always --dirty --abbrev=40 --exclude '*'
 GPU_PYTHON ?= $(if $(wildcard $(DEV)),$(BIN)/python,$(PYTHON))
 GPU_ENGINES ?= build/benchmarks
-ON_GPU = PYTHONPATH=.:export:kernels:$$PYTHONPATH $(GPU_PYTHON)
+ON_GPU = PYTHONPATH=.:export:kernels:training:$$PYTHONPATH $(GPU_PYTHON)
 
 gpu-kernels:  ## On a GPU: the kernels' tests on the device, then GB/s against a copy and the baselines
 	HERO_KERNELS_DEVICE=cuda $(ON_GPU) -m pytest $(addprefix tests/kernels/test_,temporal_attention_im3.py im3_blend.py ops.py compiler_view.py)

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 
-from benchmarks.report.tables import commit_name
-from benchmarks.runner import milliseconds
-from benchmarks.schema import Measurement, Run
+from benchmarks.schema import Measurement, Run, milliseconds
 
 
 def compare_runs(before: Run, after: Run) -> Iterator[str]:
     """A line for each contender of each case that both hold, then what only one of them holds."""
     a, b = before.environment, after.environment
-    yield f"before: {a.gpu or a.processor}, {commit_name(a)}, {a.date}"
-    yield f"after:  {b.gpu or b.processor}, {commit_name(b)}, {b.date}"
+    yield f"before: {a.machine}, {a.code}, {a.date}"
+    yield f"after:  {b.machine}, {b.code}, {b.date}"
     if (a.gpu, a.processor, a.threads) != (b.gpu, b.processor, b.threads):
         yield "the machines differ: times do not tell what the code does"
     old, new = _by_name(before), _by_name(after)

@@ -4,25 +4,27 @@ import copy
 import functools
 import hashlib
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
 
-from benchmarks.contenders import open_contender
+from benchmarks.contenders import contender_names, open_contender
 from benchmarks.contenders.built import BuiltEngines
-from benchmarks.schema import Ceilings, OperatorTime, Unavailable
+from benchmarks.roofline import clip_work
+from benchmarks.schema import Ceilings, OperatorTime, Unavailable, Work
 from benchmarks.settings import Settings
-from benchmarks.timing import Clock, HostClock, kernel_clock, step_clock
+from hero_export.verify import THRESHOLDS, Thresholds
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
+from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import Profile
 
 T = TypeVar("T")
@@ -43,27 +45,25 @@ class Context:
         return torch.device(self.settings.device)
 
     @property
-    def step_clock(self) -> Clock:
-        """For denoising steps."""
-        return step_clock(self.device)
+    def limits(self) -> Thresholds:
+        """What the run's dtype is held to."""
+        return THRESHOLDS[self.settings.dtype]
 
-    def kernel_clock(self, calls: int) -> Clock:
-        """For kernels, `calls` in a row."""
-        return kernel_clock(self.device, calls)
+    def case_name(self, profile: Profile, *more: object) -> str:
+        """Preset, profile, dtype, and what else tells a case from others."""
+        return " ".join(map(str, (self.settings.preset, profile, self.settings.dtype, *more)))
 
-    @property
-    def host_clock(self) -> Clock:
-        """For whole clips."""
-        return HostClock(self.device)
+    def clip_work(self, profile: Profile, steps: int) -> Work:
+        """Of one window, frames to frames."""
+        return clip_work(self.settings.preset, self.settings.dtype, profile, steps)
 
     @functools.cached_property
     def model(self) -> HeroModel:
         """What the eager contenders run: the truth's weights in the run's dtype."""
-
-        def narrowed(part: str) -> nn.Module:
-            return copy.deepcopy(self.truth.model[part])
-
-        return HeroModel(self.settings.config, narrowed, DTYPES[self.settings.dtype], self.device)
+        parts = self.truth.model
+        return HeroModel(
+            self.settings.config, lambda part: copy.deepcopy(parts[part]), DTYPES[self.settings.dtype], self.device
+        )
 
     @functools.cached_property
     def truth(self) -> EagerEngines:
@@ -71,9 +71,9 @@ class Context:
         wider = {"fp16": torch.float32, "fp32": torch.float64}[self.settings.dtype]
         return EagerEngines(HeroModel.from_pretrained(self._checkpoint, wider, self.device))
 
-    def folder(self, engines: EngineSet, profile: Profile) -> Path:
-        """What a process of its own opens: these engines' folder, or the eager models' weights as a checkpoint."""
-        return engines.complete(profile) if isinstance(engines, BuiltEngines) else self._checkpoint
+    @property
+    def truth_name(self) -> str:
+        return f"eager {str(self.truth.dtype).removeprefix('torch.')}"
 
     @functools.cached_property
     def _checkpoint(self) -> Path:
@@ -85,14 +85,21 @@ class Context:
             HeroModel.random(settings.config, dtype=DTYPES[settings.dtype]).save_pretrained(folder)
         return folder
 
-    @property
-    def truth_name(self) -> str:
-        return f"eager {str(self.truth.dtype).removeprefix('torch.')}"
+    def folder(self, engines: EngineSet, profile: Profile) -> Path:
+        """What a process of its own opens: these engines' folder, or the eager models' weights as a checkpoint."""
+        return engines.complete(profile) if isinstance(engines, BuiltEngines) else self._checkpoint
 
-    def open(self, names: Sequence[str]) -> dict[str, EngineSet]:
-        """Those that run here; the others go to `unavailable` with the reason."""
+    @contextmanager
+    def contenders(self, compiled: bool = False) -> Iterator[dict[str, EngineSet]]:
+        """Those that run here, closed at the end; the others go to `unavailable` with the reason."""
+        names = contender_names(self.settings, compiled)
         opened = {name: self.attempt(name, partial(open_contender, self.settings, name, self.model)) for name in names}
-        return {name: engines for name, engines in opened.items() if engines is not None}
+        with ExitStack() as held:
+            yield {name: held.enter_context(engines) for name, engines in opened.items() if engines is not None}
+
+    def opens(self, name: str, engines: EngineSet, profile: Profile) -> bool:
+        """Whether all six engines can be had here; why not is reported."""
+        return None is not self.attempt(f"{name} {profile}", lambda: [engines.open(s, profile) for s in SUBMODULES])
 
     def attempt(self, name: str, work: Callable[[], T]) -> T | None:
         """What `work` returns; None where it fails, which goes to `unavailable` with the reason.

@@ -13,16 +13,8 @@ import torch
 from benchmarks.schema import Environment
 
 PACKAGES = (
-    "torch",
-    "triton",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tensorrt",
-    "tensorrt-rtx-cu13",
-    "onnx",
-    "diffusers",
-    "transformers",
-    "numpy",
+    *("torch", "triton", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13"),
+    *("onnx", "diffusers", "transformers", "numpy"),
 )
 COMMIT = "HERO_COMMIT"  # of a copy without its history: `git describe --always --dirty --abbrev=40 --exclude '*'`
 _DIRTY = "-dirty"

@@ -2,16 +2,19 @@
 
 import multiprocessing
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 # what an application that opens engines imports, and no more: the PyTorch model's libraries and the exporter take
 # seconds, which would be counted as every contender's
-from benchmarks.clip_run import Mode, outpaint_pan
+from benchmarks.clip import Mode, outpaint_pan
+from benchmarks.schema import Verification
 from benchmarks.settings import Settings
 from benchmarks.timing import synchronize
 from hero_rt.engines import open_engines
@@ -20,6 +23,9 @@ from hero_rt.engines.folder import EngineFolder
 from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME, Manifest
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import Profile
+
+if TYPE_CHECKING:
+    from benchmarks.context import Context
 
 FIRST_FRAMES = 64
 WARM_WINDOWS = {"cpu": 1, "cuda": 2}
@@ -39,7 +45,29 @@ class ClipJob:
     num_frames: int
     steps: int
     mode: Mode
-    warm: bool
+    warm: bool = False
+
+
+class Ends:
+    """What is kept of a clip to compare it: the first 64 frames and its last chunk, however long it is."""
+
+    def __init__(self, chunks: Iterable[np.ndarray]) -> None:
+        """chunks: uint8 [n, H, W, 3] each; the first one's time of arrival is kept."""
+        self.count, self.first_at = 0, 0.0
+        first: list[np.ndarray] = []
+        for chunk in chunks:
+            self.first_at = self.first_at or time.perf_counter()
+            if self.count < FIRST_FRAMES:
+                first.append(chunk[: FIRST_FRAMES - self.count])
+            last = chunk[-FIRST_FRAMES:]
+            self.count += len(chunk)
+        self.frames = np.concatenate([*first, last])  # a short clip's last frames come twice
+
+    def check(self, context: "Context", got: "ClipOutcome") -> Verification:
+        """An outcome against these frames, which are the truth's."""
+        from benchmarks.measure import compare_frames
+
+        return compare_frames(got.frames, self.frames, context.limits.psnr, context.truth_name)
 
 
 @dataclass(frozen=True)
@@ -60,26 +88,6 @@ class ClipOutcome:
         return self.open + self.first_window
 
 
-class Ends:
-    """What is kept of a clip to compare it: the first 64 frames and its last chunk, however long it is."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._first: list[np.ndarray] = []
-        self._last: list[np.ndarray] = []
-
-    def add(self, chunk: np.ndarray) -> None:
-        """chunk: uint8 [n, H, W, 3], the next frames."""
-        if self.count < FIRST_FRAMES:
-            self._first.append(chunk[: FIRST_FRAMES - self.count])
-        self._last = [chunk[-FIRST_FRAMES:]]
-        self.count += len(chunk)
-
-    def frames(self) -> np.ndarray:
-        """uint8 [N, H, W, 3]; a short clip's last frames come twice."""
-        return np.concatenate([*self._first, *self._last])
-
-
 def run_in_fresh_process(job: ClipJob) -> ClipOutcome:
     """Spawns, runs, and is gone: nothing of it stays in this process."""
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -98,25 +106,14 @@ def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
         engines.open(submodule, job.profile)
     synchronize(device)
     opened = now()
-
     for _ in range(WARM_WINDOWS[device.type] if job.warm else 0):
         list(outpaint_pan(engines, job.profile, job.profile.frames, job.steps, job.mode))
     clock = now()
-    first, ends = 0.0, Ends()
-    for chunk in outpaint_pan(engines, job.profile, job.num_frames, job.steps, job.mode):
-        first = first or now() - clock
-        ends.add(chunk)
+    ends = Ends(outpaint_pan(engines, job.profile, job.num_frames, job.steps, job.mode))
     total = now() - clock
     assert ends.count == job.num_frames
-    return ClipOutcome(
-        start=start,
-        open=opened - begun,
-        first_window=first,
-        total=total,
-        weights_bytes=_weights(engines, job),
-        peak_bytes=memory.peak(),
-        frames=ends.frames(),
-    )
+    weights = _weights(engines, job)
+    return ClipOutcome(start, opened - begun, ends.first_at - clock, total, weights, memory.peak(), ends.frames)
 
 
 def _open(job: ClipJob) -> EngineSet:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,16 +17,23 @@ if TYPE_CHECKING:
     from benchmarks.context import Context
 
 
-@dataclass
+@dataclass(eq=False)
 class Contender:
-    """`call` does the work once; `check` judges what a call returned; `figures` is read after the last call."""
+    """`call` does the work once; `check` judges what a call returned; `figures` is made of the timed calls' results."""
 
     call: Callable[[], Any]
     check: Callable[[Any], Verification]
-    figures: Callable[[], dict[str, float]] = field(default=dict)
+    figures: Callable[[list[Any]], dict[str, float]] | None = None
+    results: list[Any] = field(default_factory=list)  # kept for `figures` alone
+
+    def __call__(self) -> Any:
+        result = self.call()
+        if self.figures:
+            self.results.append(result)
+        return result
 
     def verify(self) -> Verification:
-        return self.check(self.call())
+        return self.check(self())
 
 
 def measure(
@@ -35,8 +43,7 @@ def measure(
     *,
     baseline: str,
     clock: Clock,
-    warmup: int,
-    repeats: int,
+    rounds: tuple[int, int],
     work: Work | None = None,
 ) -> Case:
     """Check every contender, time those that match, taking turns, and check what the last timed call returned.
@@ -45,16 +52,17 @@ def measure(
     is captured after it). What fails it loses its time. The limit is of the baseline's `work`. A contender that raises
     is left out, and `context.unavailable` says why.
 
-    repeats: the settings' own go before it.
+    rounds: that warm up, and that are timed; the settings' own go before these.
     """
 
-    def attempt_turn(key: str, turn: Callable[[], Any]) -> Any:
+    def attempt(key: str, turn: Callable[[], Any]) -> Any:
         return context.attempt(f"{key} {name}", turn)
 
-    seen = {key: attempt_turn(key, contender.verify) for key, contender in contenders.items()}
+    warmup, repeats = rounds[0], context.settings.repeats or rounds[1]
+    seen = {key: attempt(key, contender.verify) for key, contender in contenders.items()}
     checks: dict[str, Verification] = {key: check for key, check in seen.items() if check is not None}
-    matching = {key: contenders[key].call for key, check in checks.items() if check.passed}
-    timed = interleave(matching, clock, warmup, context.settings.repeats or repeats, attempt_turn)
+    matching = {key: contenders[key] for key, check in checks.items() if check.passed}
+    timed = interleave(matching, clock, warmup, repeats, attempt)
     for key in matching:
         if key in timed:
             checks[key] = max(checks[key], contenders[key].check(timed[key].last), key=_badness)
@@ -64,17 +72,25 @@ def measure(
     base = timings.get(baseline)
     measurements = []
     for key, check in checks.items():
-        timing = timings.get(key)
-        measurements.append(
-            Measurement(
-                name=key,
-                verification=check,
-                timing=timing,
-                ratio=base.median / timing.median if base and timing else None,
-                figures=contenders[key].figures() if timing else {},
-            )
-        )
+        measurement = Measurement(name=key, verification=check, timing=timings.get(key))
+        if measurement.timing is not None:
+            measurement.ratio = base.median / measurement.timing.median if base else None
+            figures = contenders[key].figures
+            measurement.figures = figures(contenders[key].results[-repeats:]) if figures else {}
+        measurements.append(measurement)
     return Case(name=name, baseline=baseline, work=work, measurements=measurements).under(context.ceilings)
+
+
+def verified_counts(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Return the first result a second time: where no call is warmer than another, the verified one is timed too."""
+
+    def results():
+        yield (first := call())
+        yield first
+        while True:
+            yield call()
+
+    return partial(next, results())
 
 
 def _badness(check: Verification) -> tuple[bool, float]:

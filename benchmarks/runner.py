@@ -1,21 +1,22 @@
 """Running suites: the environment and the ceilings first, a line a time, the file after each case."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 
 from benchmarks.context import Context
 from benchmarks.environment import read_clocks, read_environment
-from benchmarks.registry import Suite
 from benchmarks.roofline import measure_ceilings
-from benchmarks.schema import Case, Ceilings, Run, SuiteResult, write_run
+from benchmarks.schema import Case, Ceilings, Run, SuiteResult, milliseconds, write_run
 from benchmarks.settings import Settings
 from hero_rt.errors import ParityError, UsageError
 
+SuiteRun = Callable[[Context], Iterator[Case]]
 
-def run_suites(suites: Sequence[Suite], settings: Settings, out: Path | None, say: Callable[[str], None]) -> Run:
+
+def run_suites(suites: Mapping[str, SuiteRun], settings: Settings, out: Path | None, say: Callable[[str], None]) -> Run:
     """Run `suites` in order. `out` is written after each case, so that a cut leaves the finished ones.
 
     Raises UsageError where the device is not here, and ParityError, at the end, where anything did not match.
@@ -27,47 +28,37 @@ def run_suites(suites: Sequence[Suite], settings: Settings, out: Path | None, sa
     environment = read_environment(device)
     ceilings = measure_ceilings(device, settings.dtype)
     environment.clocks = read_clocks(device)  # of a device that has just worked: idle, it clocks down
-    say(f"{environment.gpu or environment.processor}: {_rates(ceilings)}")
+    say(f"{environment.machine}: {_rates(ceilings)}")
     run = Run(environment=environment, settings=settings.model_dump(mode="json"), ceilings=ceilings, suites=[])
     finished: list[SuiteResult] = []
-    for suite in suites:
-        for result in _results(suite, Context(settings, run.ceilings, say)):
-            if result.finished:
-                _raise_ceilings(run, result)
+    for name, suite in suites.items():
+        for result in _results(name, suite, Context(settings, run.ceilings, say)):
             run.suites = [*finished, result]
+            if result.finished:  # measured again: a limit taken in a slow minute flatters every share of it
+                run.raise_ceilings(measure_ceilings(device, settings.dtype))
             if out is not None:
                 write_run(out, run)
         finished = run.suites
     if run.ceilings != ceilings:
         say(f"measured after the suites: {_rates(run.ceilings)}; shares of the limit are written for these")
     if mismatches := [name for result in run.suites for name in result.mismatches]:
-        raise ParityError(
-            f"{mismatches[0]} differs from the reference and was not timed"
-            + (f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else "")
-        )
+        more = f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else ""
+        raise ParityError(f"{mismatches[0]} differs from the reference and was not timed{more}")
     return run
-
-
-def _raise_ceilings(run: Run, result: SuiteResult) -> None:
-    """Measure them again: a limit taken in a slow minute flatters every share of it."""
-    again = measure_ceilings(torch.device(run.settings["device"]), run.ceilings.dtype)
-    run.ceilings = run.ceilings.raised(again)
-    for suite in (*run.suites, result):
-        suite.cases = [case.under(run.ceilings) for case in suite.cases]
 
 
 def _rates(ceilings: Ceilings) -> str:
     return f"{ceilings.flops_per_s / 1e12:.3g} TFLOP/s {ceilings.dtype}, {ceilings.bytes_per_s / 1e9:.4g} GB/s copied"
 
 
-def _results(suite: Suite, context: Context) -> Iterator[SuiteResult]:
+def _results(name: str, suite: SuiteRun, context: Context) -> Iterator[SuiteResult]:
     """The suite's result as far as it has got: before the first case, after each, and at its end."""
     started = time.perf_counter()
     cases: list[Case] = []
 
     def result(finished: bool) -> SuiteResult:
         return SuiteResult(
-            suite=suite.name,
+            suite=name,
             finished=finished,
             seconds=round(time.perf_counter() - started, 1),
             cases=cases,
@@ -77,31 +68,24 @@ def _results(suite: Suite, context: Context) -> Iterator[SuiteResult]:
         )
 
     yield result(finished=False)
-    for case in suite.load().run(context):
+    for case in suite(context):
         cases.append(case)
-        for line in lines(suite.name, case):
+        for line in lines(name, case):
             context.say(line)
         yield result(finished=False)
     yield result(finished=True)
 
 
-def lines(suite: str, case: Case) -> list[str]:
+def lines(suite: str, case: Case) -> Iterator[str]:
     """One a contender: its median and IQR, share of the limit, speed against the baseline, match; no time unmatched."""
-    found = []
     for m in case.measurements:
         head = f"{suite}  {case.name}  {m.name:22}"
         error = f"{m.verification.relative_l2:.0e}"
         if m.timing is None:
-            found.append(f"{head} MISMATCH {error} against {m.verification.against}: not timed")
+            yield f"{head} MISMATCH {error} against {m.verification.against}: not timed"
             continue
         share = f"  {m.share_of_limit:.2f} of limit" if m.share_of_limit else ""
         spread = "one run" if m.timing.iqr is None else f"±{milliseconds(m.timing.iqr)}"
         ratio = f"  {m.ratio:.2f}x {case.baseline}" if m.ratio else ""
-        found.append(f"{head} {milliseconds(m.timing.median):>10} ms {spread}{share}{ratio}  match {error}")
-    return found
-
-
-def milliseconds(seconds: float) -> str:
-    """Three significant digits, more where the whole part has more."""
-    value = seconds * 1e3
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        frames = f"  {rate:.1f} frames/s" if (rate := m.figures.get("frames_per_s")) else ""
+        yield f"{head} {milliseconds(m.timing.median):>10} ms {spread}{share}{ratio}{frames}  match {error}"

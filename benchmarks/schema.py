@@ -1,14 +1,12 @@
 """What a run writes: one JSON file, validated on reading. Times are seconds, sizes bytes, rates FLOP/s and bytes/s."""
 
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hero_rt.atomic import write_atomically
 from hero_rt.errors import UsageError
-
-SCHEMA_VERSION = 1
 
 
 class _Strict(BaseModel):
@@ -35,6 +33,16 @@ class Environment(_Strict):
     driver: str | None = None
     clocks: dict[str, str]  # as the GPU's tool, or the processor, gives them: right after the ceilings' load
 
+    @property
+    def machine(self) -> str:
+        return self.gpu or self.processor
+
+    @property
+    def code(self) -> str:
+        """Ten digits of the commit, and whether the code was the commit's."""
+        changes = {True: ", with changes", False: "", None: ", unknown whether with changes"}
+        return (self.commit[:10] or "unknown") + changes[self.dirty]
+
 
 class Ceilings(_Strict):
     """The best that this machine was seen to reach in this run, before its suites and after each."""
@@ -44,11 +52,6 @@ class Ceilings(_Strict):
     matmul_size: int
     bytes_per_s: float  # read and written
     copy_bytes: int
-
-    def raised(self, again: "Ceilings") -> "Ceilings":
-        """Measured twice: the higher rates."""
-        rates = {key: max(getattr(self, key), getattr(again, key)) for key in ("flops_per_s", "bytes_per_s")}
-        return self.model_copy(update=rates)
 
 
 class Work(_Strict):
@@ -120,11 +123,9 @@ class Case(_Strict):
     def under(self, ceilings: Ceilings) -> "Case":
         """With the limit that these ceilings set for its work, and each time's share of it."""
         limit = self.work.limit(ceilings) if self.work else None
-        shares = [limit / m.timing.median if limit and m.timing else None for m in self.measurements]
-        measurements = [
-            m.model_copy(update={"share_of_limit": share}) for m, share in zip(self.measurements, shares, strict=True)
-        ]
-        return self.model_copy(update={"limit": limit, "measurements": measurements})
+        for m in self.measurements:
+            m.share_of_limit = limit / m.timing.median if limit and m.timing else None
+        return self.model_copy(update={"limit": limit})
 
 
 class Unavailable(_Strict):
@@ -162,11 +163,18 @@ class SuiteResult(_Strict):
 class Run(_Strict):
     """The whole file."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     environment: Environment
     settings: dict[str, Any]
     ceilings: Ceilings
     suites: list[SuiteResult]
+
+    def raise_ceilings(self, again: Ceilings) -> None:
+        """Take the higher rates of both, for every case of the run."""
+        rates = {key: max(getattr(self.ceilings, key), getattr(again, key)) for key in ("flops_per_s", "bytes_per_s")}
+        self.ceilings = self.ceilings.model_copy(update=rates)
+        for suite in self.suites:
+            suite.cases = [case.under(self.ceilings) for case in suite.cases]
 
     def find(self, suite: str) -> SuiteResult | None:
         """None also where the run was cut before the suite's first case."""
@@ -176,9 +184,7 @@ class Run(_Strict):
 def write_run(path: Path, run: Run) -> None:
     """Atomically, so that a run that is cut off leaves the suites that it finished."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(run.model_dump_json(indent=1) + "\n")
-    os.replace(temporary, path)
+    write_atomically(path, f"{run.model_dump_json(indent=1)}\n".encode())
 
 
 def read_run(path: Path) -> Run:
@@ -191,3 +197,9 @@ def read_run(path: Path) -> Run:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise UsageError(f"{path} is not the result of a benchmark run ({where}: {first['msg']})") from error
+
+
+def milliseconds(seconds: float) -> str:
+    """Three significant digits, more where the whole part has more."""
+    value = seconds * 1e3
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

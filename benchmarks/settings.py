@@ -3,54 +3,69 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hero_rt.engines.manifest import DTYPES
-from hero_rt.errors import UsageError
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"preset": "hero-tiny", "dtype": "fp32", "sizes": ((128, 128),)},
-    "cuda": {"preset": "hero-sd15", "dtype": "fp16", "sizes": ((256, 256), (512, 512))},
+DEFAULTS = {
+    "cpu": {"preset": "hero-tiny", "dtype": "fp32", "size": ("128x128",)},
+    "cuda": {"preset": "hero-sd15", "dtype": "fp16", "size": ("256x256", "512x512")},
 }
+_BY_DEVICE: Any = None
 
 
 class Settings(BaseModel):
-    """`sizes` are canvases, width and height in pixels; `only` names the contenders beside the two baselines."""
+    """The options of `run`. A field without a default of its own takes the device's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    device: str
-    preset: str
-    dtype: Literal["fp32", "fp16"]
-    sizes: tuple[tuple[int, int], ...]
-    guidance: tuple[bool, ...] = (False, True)
-    steps: tuple[int, ...] = (25, 50)
-    frames: tuple[int, ...] = (16, 64, 256, 1024)  # of long-video
-    repeats: int | None = None  # None: what the suite does by itself
-    only: tuple[str, ...] | None = None
-    tune: bool = False
-    cache: Path = Path("build/benchmarks")
+    device: str = Field(_BY_DEVICE, description="cpu, cuda or cuda:N; default: the GPU, if any.")
+    preset: str = Field(_BY_DEVICE, description="hero-tiny (default on a CPU) or hero-sd15 (on a GPU).")
+    dtype: Literal["fp32", "fp16"] = Field(_BY_DEVICE, description="fp32 (default on a CPU) or fp16 (on a GPU).")
+    size: tuple[str, ...] = Field(
+        _BY_DEVICE, description="Canvas, WIDTHxHEIGHT; repeatable. 128x128, or 256x256 and 512x512 on a GPU."
+    )
+    guidance: Literal["on", "off", "both"] = Field("both", description="Classifier-free guidance.")
+    steps: tuple[int, ...] = Field((25, 50), description="Denoising steps of end-to-end; repeatable.")
+    frames: tuple[int, ...] = Field((16, 64, 256, 1024), description="Clip lengths of long-video; repeatable.")
+    repeats: int | None = Field(None, ge=1, description="Timed repeats; default: the suite's.")
+    only: tuple[str, ...] = Field(
+        (), description="Contenders beside the two baselines (aoti, compile-max-autotune, ...); repeatable. [all]"
+    )
+    tune: bool = Field(False, description="kernels: time every configuration of the fused kernel too.")
+    cache: Path = Field(Path("build/benchmarks"), description="Where built engines are kept between runs.")
 
+    @model_validator(mode="before")
     @classmethod
-    def for_device(cls, device: str, **asked: Any) -> "Settings":
-        """The device's defaults under what was asked for; None asks for nothing. Raises UsageError."""
+    def _defaults_of_the_device(cls, asked: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        device = asked.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         kind = device.partition(":")[0]
         if kind not in DEFAULTS:
-            raise UsageError(f"device {device!r} is not cpu, cuda or cuda:N")
-        if asked.get("dtype") not in (None, *DTYPES):
-            raise UsageError(f"dtype {asked['dtype']!r} is not one of {', '.join(DTYPES)}")
-        chosen = DEFAULTS[kind] | {k: v for k, v in asked.items() if v is not None}
-        return cls(device=device, **chosen)
+            raise ValueError(f"--device {device!r} is not cpu, cuda or cuda:N")
+        return {"device": device} | DEFAULTS[kind] | asked
+
+    @field_validator("size")
+    @classmethod
+    def _sizes_are_two_numbers(cls, size: tuple[str, ...]) -> tuple[str, ...]:
+        for text in size:
+            if [part.isdigit() for part in text.split("x")] != [True, True]:
+                raise ValueError(f"{text!r} is not WIDTHxHEIGHT, for instance 256x256")
+        return size
 
     @property
     def config(self) -> HeroConfig:
         return HeroConfig.from_preset(self.preset)
 
     def profiles(self) -> list[Profile]:
-        return [
-            Profile(width, height, self.config.num_frames, guided)
-            for width, height in self.sizes
-            for guided in self.guidance
-        ]
+        """Every canvas without guidance, with it, or both."""
+        guided = {"on": (True,), "off": (False,), "both": (False, True)}[self.guidance]
+        sides = [map(int, text.split("x")) for text in self.size]
+        return [Profile(width, height, self.config.num_frames, on) for width, height in sides for on in guided]
+
+    def first_profile(self) -> Profile:
+        """The first canvas without guidance."""
+        width, height = map(int, self.size[0].split("x"))
+        return Profile(width, height, self.config.num_frames)

@@ -1,4 +1,4 @@
-"""Taking turns: A B A B, so that a clock that drifts or a neighbour that wakes up meets every contender alike."""
+"""Taking turns: A B A B, so that a clock that drifts or a burst of other load affects every contender alike."""
 
 import statistics
 import time
@@ -13,7 +13,6 @@ import torch
 from benchmarks.schema import Timing
 
 CALL = Callable[[], Any]
-Attempt = Callable[[str, CALL], Any]
 STEPS_A_TURN = 4  # on a GPU, as a loop runs them
 
 
@@ -23,14 +22,6 @@ class Clock(Protocol):
     calls: int
 
     def __call__(self, call: CALL) -> tuple[float, Any]: ...
-
-
-@dataclass(frozen=True)
-class Timed:
-    """The timing of a call's turns, and what the last of them returned."""
-
-    timing: Timing
-    last: Any
 
 
 class CudaClock:
@@ -125,12 +116,16 @@ def kernel_clock(device: torch.device, calls: int) -> Clock:
     return GraphClock(device, calls) if device.type == "cuda" else HostClock(device)
 
 
+@dataclass(frozen=True)
+class Timed:
+    """The timing of a call's turns, and what the last of them returned."""
+
+    timing: Timing
+    last: Any
+
+
 def interleave(
-    calls: Mapping[str, CALL],
-    clock: Clock,
-    warmup: int,
-    repeats: int,
-    attempt: Attempt = lambda _, work: work(),
+    calls: Mapping[str, CALL], clock: Clock, warmup: int, repeats: int, attempt: Callable[[str, CALL], Any]
 ) -> dict[str, Timed]:
     """Each call once a round, `warmup` rounds unrecorded, then `repeats` recorded.
 
@@ -153,15 +148,8 @@ def interleave(
 
 def summarise(samples: list[float], warmup: int, calls: int = 1) -> Timing:
     """Quartiles include the ends (the samples are all there is, not a draw from more)."""
-    lower, median, upper = (
-        statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else [samples[0]] * 3
-    )
-    return Timing(
-        warmup=warmup,
-        repeats=len(samples),
-        calls=calls,
-        median=median,
-        lower_quartile=lower,
-        upper_quartile=upper,
-        samples=[round(value, 9) for value in samples],
-    )
+    several = len(samples) > 1
+    lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive") if several else samples * 3
+    rounded = [round(value, 9) for value in samples]
+    spread = {"median": median, "lower_quartile": lower, "upper_quartile": upper}
+    return Timing(warmup=warmup, repeats=len(samples), calls=calls, samples=rounded, **spread)

@@ -1,7 +1,5 @@
 """torch.compile of the eager model's submodules: default, and max-autotune with CUDA graphs."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -12,21 +10,18 @@ from hero_rt.models.submodules import build_submodule
 from hero_rt.spec.boundary import submodule_io
 from hero_rt.spec.profile import Profile
 
-Mode = Literal["default", "max-autotune"]
-
 
 class CompiledEngines(EngineSet):
-    """Each submodule compiled at its static shapes when it first runs."""
+    """Each submodule compiled at its static shapes when it first runs. `mode` is torch.compile's."""
 
-    def __init__(self, model: HeroModel, mode: Mode):
+    def __init__(self, model: HeroModel, mode: str):
         super().__init__(model.config, model.dtype, model.device)
         self.model, self._mode = model, mode
 
     def _open(self, submodule: str, profile: Profile) -> ModuleEngine:
         inputs, outputs = submodule_io(submodule, self.config, profile, self.dtype)
-        module = build_submodule(self.model, submodule, profile)
-        name = f"compile-{self._mode} {submodule} {profile}"
-        return ModuleEngine(name, self._compile(module), inputs, outputs, self.device)
+        module = self._compile(build_submodule(self.model, submodule, profile))
+        return ModuleEngine(f"compile-{self._mode} {submodule} {profile}", module, inputs, outputs, self.device)
 
     def _compile(self, module: nn.Module):
         compiled = torch.compile(module, mode=self._mode, fullgraph=True, dynamic=False)

@@ -1,1 +1,28 @@
-"""One module a suite."""
+"""One module a suite, and the list of them in the order of what they tell."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from hero_rt.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmarks.context import Context
+    from benchmarks.schema import Case
+
+SUITES = {
+    "kernels": "the fused temporal attention against eager, compiled and a copy",
+    "unet-step": "one denoising step, every way to run it",
+    "end-to-end": "one window, frames to frames: latency to the first, phases, memory",
+    "caching": "what the cache saves: nothing, raw features or projections kept",
+    "long-video": "cost and memory against the number of frames",
+    "callers": "1, 2 and 4 sessions at once on one outpainter",
+    "cold-start": "in a fresh process, from opening engines to the first window",
+}
+
+
+def find_suite(name: str) -> Callable[["Context"], Iterator["Case"]]:
+    """The `run` of a suite's module: it yields each case when it is measured. Raises UsageError."""
+    if name not in SUITES:
+        raise UsageError(f"unknown suite {name!r}; known: {', '.join(SUITES)}")
+    return importlib.import_module(f"benchmarks.suites.{name.replace('-', '_')}").run

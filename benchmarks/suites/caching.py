@@ -3,17 +3,13 @@
 from collections.abc import Iterator
 
 from benchmarks.contenders import BASELINE, UNCACHED
-from benchmarks.contenders.uncached import (
-    raw_features_step,
-    reference_features,
-    uncached_step,
-    without,
-)
+from benchmarks.contenders.uncached import raw_features_step, reference_features, uncached_step, without
 from benchmarks.context import Context
 from benchmarks.measure import Contender, measure
 from benchmarks.roofline import bytes_of, submodule_work
 from benchmarks.schema import Case
-from benchmarks.suites.unet_step import REPEATS, WARMUP, PreparedStep
+from benchmarks.suites.unet_step import ROUNDS, PreparedStep
+from benchmarks.timing import step_clock
 from hero_rt.engines.eager import EagerEngine
 from hero_rt.engines.engine import Engine
 
@@ -21,27 +17,25 @@ RAW = "eager-raw-features"
 
 
 def run(context: Context) -> Iterator[Case]:
-    settings = context.settings
-    for profile in settings.profiles():
+    for profile in context.settings.profiles():
         step = PreparedStep(context, profile)
-        read = step.reads("condition", "clip_embeds", "openclip_embeds")
-        step.add(reference_features(context.truth.model, profile, *read))
+        read = [step.constants[name] for name in ("condition", "clip_embeds", "openclip_embeds")]
+        step.constants |= reference_features(context.truth.model, profile, *read)
         engines: dict[str, Engine] = {
             BASELINE: EagerEngine(context.model, "unet_step", profile),
             RAW: raw_features_step(context.model, profile),
             UNCACHED: uncached_step(context.model, profile),
         }
-        contenders = {}
-        for name, engine in engines.items():
-            held = {"bound_bytes": float(bytes_of(without(engine.inputs, "sample", "timestep")))}
-            contenders[name] = Contender(step.bind(engine), step.check, held.copy)
-        yield measure(
+        case = measure(
             context,
-            f"{settings.preset} {profile} {settings.dtype}",
-            contenders,
+            context.case_name(profile),
+            {name: Contender(step.bind(engine), step.check) for name, engine in engines.items()},
             baseline=BASELINE,
-            clock=context.step_clock,
-            warmup=WARMUP,
-            repeats=REPEATS,
-            work=submodule_work(settings.preset, settings.dtype, "unet_step", profile),
+            clock=step_clock(context.device),
+            rounds=ROUNDS,
+            work=submodule_work(context.settings.preset, context.settings.dtype, "unet_step", profile),
         )
+        for m in case.measurements:
+            if m.timing is not None:
+                m.figures["bound_bytes"] = float(bytes_of(without(engines[m.name].inputs, "sample", "timestep")))
+        yield case

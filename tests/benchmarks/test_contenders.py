@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.clip import pan_for
-from benchmarks.clip_run import request_for, run_clip
+from benchmarks.clip import pan_for, request_for, run_clip
 from benchmarks.contenders import built, contender_names
 from benchmarks.contenders.built import BuiltEngines
 from benchmarks.contenders.uncached import UncachedEngines
@@ -17,7 +16,7 @@ from hero_rt.errors import EngineError
 from hero_rt.spec.profile import Profile
 from tests.benchmarks.test_suites import LEVELS, REFERENCE, WIDTHS
 
-SETTINGS = Settings.for_device("cpu", sizes=((128, 64),))
+SETTINGS = Settings(device="cpu", size=("128x64",))
 
 
 def test_the_uncached_baseline_recomputes_what_the_cached_one_binds(tiny):
@@ -48,7 +47,7 @@ def test_the_uncached_baseline_recomputes_what_the_cached_one_binds(tiny):
     ],
 )
 def test_both_baselines_are_always_there(only, names):
-    found = contender_names(SETTINGS.model_copy(update={"only": only}), compiled=True)
+    found = contender_names(SETTINGS.model_copy(update={"only": only or ()}), compiled=True)
     assert found[:2] == names[:2]
     assert set(names) <= set(found)
 
@@ -79,7 +78,7 @@ def test_engines_are_built_for_every_profile_of_a_canvas_and_opened_from_their_f
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where ONNX Runtime has no CUDA provider")
 def test_a_format_that_would_run_elsewhere_is_refused():
-    on_gpu = Settings.for_device("cuda")
+    on_gpu = Settings(device="cuda")
     with pytest.raises(EngineError, match="onnxruntime as it is installed here runs on the CPU only"):
         BuiltEngines(on_gpu, "onnxruntime")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import cli, gpu_report
-from benchmarks.gpu_report import STEPS, Step, run_steps
+from benchmarks.gpu_report import NEEDS, STEPS, run_steps
 from benchmarks.schema import Unavailable, write_run
 from hero_rt.errors import EngineError
 from tests.benchmarks.test_compare import run_with
@@ -30,8 +30,7 @@ def commands(monkeypatch):
 
 
 def test_steps_go_from_most_to_least_worth():
-    names = [step.name for step in STEPS]
-    assert len(set(names)) == len(names)
+    names = list(STEPS)
     assert names[:2] == ["kernels", "unet-step-256"]
     assert names.index("end-to-end-256") < names.index("unet-step-512") < names.index("end-to-end-512")
     assert names[-2:] == ["unet-step-256-max-autotune", "unet-step-256-aoti-max-autotune"]
@@ -40,48 +39,53 @@ def test_steps_go_from_most_to_least_worth():
 @pytest.mark.parametrize("rival", ["compile", "compile-max-autotune"])
 def test_a_step_times_the_engine_and_its_rival_in_one_run(rival):
     """A ratio is of one run: an engine in one file and its rival in another fill no target."""
-    together = [step for step in STEPS if step.arguments[0] == "unet-step" and {"aoti", rival} <= {*step.arguments}]
-    assert any("256x256" in step.arguments for step in together)
+    steps = [arguments.split() for arguments in STEPS.values()]
+    together = [words for words in steps if words[0] == "unet-step" and {"aoti", rival} <= {*words}]
+    assert any("256x256" in words for words in together)
 
 
-@pytest.mark.parametrize("step", [pytest.param(step, id=step.name) for step in STEPS])
+@pytest.mark.parametrize("step", STEPS)
 def test_every_step_is_a_command_that_the_runner_takes(step, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "benchmarks.runner.run_suites", lambda suites, settings, out, say: asked.append((suites, settings))
+        "benchmarks.runner.run_suites", lambda suites, settings, out, say: asked.append((list(suites), settings))
     )
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "run", *step.arguments, "--device", "cuda"])
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "run", *STEPS[step].split(), "--device", "cuda"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code
     (((suite,), settings),) = asked
-    assert suite.name == step.arguments[0]
-    assert (settings.preset, settings.dtype) == ("hero-sd15", "fp32" if "fp32" in step.name else "fp16")
+    assert suite == STEPS[step].split()[0]
+    assert (settings.preset, settings.dtype) == ("hero-sd15", "fp32" if "fp32" in step else "fp16")
     from benchmarks.contenders import contender_names
 
     assert contender_names(settings, compiled=False)[:2] == ["eager-cached", "eager-uncached"]
 
 
+def files(folder: Path, *names: str) -> dict[Path, str]:
+    """Steps whose arguments do not matter."""
+    return {folder / f"{name}.json": "kernels --device cuda" for name in names}
+
+
 def test_a_step_whose_file_is_there_is_not_run_again(commands, tmp_path):
-    steps = [Step("one", ("kernels",)), Step("two", ("kernels",))]
-    write_run(tmp_path / "one-gpu.json", run_with({"eager-cached": [1.0]}))
-    assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 500.0) == []
-    assert [command[command.index("--json") + 1] for command, _ in commands] == [str(tmp_path / "two-gpu.json")]
-    assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 500.0) == []
+    steps = files(tmp_path, "one", "two")
+    write_run(tmp_path / "one.json", run_with({"eager-cached": [1.0]}))
+    assert run_steps(steps, lambda: 500.0, print) == []
+    assert [command[command.index("--json") + 1] for command, _ in commands] == [str(tmp_path / "two.json")]
+    assert run_steps(steps, lambda: 500.0, print) == []
     assert len(commands) == 1
 
 
 def test_what_was_cut_before_its_first_case_comes_last_and_what_has_one_is_kept(commands, tmp_path):
-    steps = [Step(name, ("kernels",)) for name in ("empty", "partial", "new")]
+    steps = files(tmp_path, "empty", "partial", "new")
     for name in ("empty", "partial"):
         run = run_with({"eager-cached": [1.0]})
         run.suites[0].finished = False
         if name == "empty":
             run.suites[0].cases = []
-        write_run(tmp_path / f"{name}-gpu.json", run)
-    assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 500.0) == []
-    files = [Path(command[command.index("--json") + 1]).name for command, _ in commands]
-    assert files == ["new-gpu.json", "empty-gpu.json"]
+        write_run(tmp_path / f"{name}.json", run)
+    assert run_steps(steps, lambda: 500.0, print) == []
+    assert [Path(command[command.index("--json") + 1]).name for command, _ in commands] == ["new.json", "empty.json"]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +99,8 @@ def test_only_what_had_a_whole_budget_without_a_case_loses_its_place(monkeypatch
 
     monkeypatch.setattr(gpu_report, "_run", cut)
     clock = iter([480.0, left])
-    assert run_steps([Step("one", ("kernels",))], tmp_path, "gpu", "cuda", lambda: next(clock)) == []
-    assert (tmp_path / "one-gpu.json").is_file() != keeps_its_place
+    assert run_steps(files(tmp_path, "one"), lambda: next(clock), print) == []
+    assert (tmp_path / "one.json").is_file() != keeps_its_place
 
 
 def test_what_a_step_leaves_running_is_stopped_too(tmp_path):
@@ -114,10 +118,11 @@ def test_a_step_of_formats_is_left_out_where_none_of_them_runs(monkeypatch):
             raise EngineError(f"no {format} here")
 
     monkeypatch.setattr(gpu_report, "check_available", check)
-    assert not gpu_report.why_absent(Step("any", ("kernels",)), "cuda")
-    assert not gpu_report.why_absent(Step("one", ("unet-step",), ("tensorrt", "onnxruntime")), "cuda")
-    neither = Step("neither", ("unet-step",), ("tensorrt", "tensorrt-rtx"))
-    assert gpu_report.why_absent(neither, "cuda") == "no tensorrt here; no tensorrt-rtx here"
+    assert not gpu_report.why_absent([], "cuda")
+    assert not gpu_report.why_absent(["tensorrt", "onnxruntime"], "cuda")
+    neither = gpu_report.why_absent(NEEDS["unet-step-256-tensorrt"], "cuda")
+    assert neither == "no tensorrt here; no tensorrt-rtx here"
+    assert {*NEEDS} <= {*STEPS}
 
 
 def test_what_a_file_has_no_figures_of_is_said(tmp_path):
@@ -136,7 +141,7 @@ def test_what_a_file_has_no_figures_of_is_said(tmp_path):
 
 def test_no_step_starts_when_the_budget_is_spent(commands, tmp_path):
     left = iter([100.0, 100.0, 10.0])
-    run_steps([Step("one", ("kernels",)), Step("two", ("kernels",))], tmp_path, "gpu", "cuda", lambda: next(left))
+    run_steps(files(tmp_path, "one", "two"), lambda: next(left), print)
     assert [seconds for _, seconds in commands] == [100.0]
 
 
@@ -152,14 +157,13 @@ def test_a_step_that_outlasts_the_budget_is_stopped_with_all_that_it_started(tmp
 def test_a_step_that_fails_is_said_and_the_others_go_on(commands, monkeypatch, tmp_path):
     codes = iter([3, 0])
     monkeypatch.setattr(gpu_report, "_run", lambda command, seconds: next(codes))
-    steps = [Step("one", ("kernels",)), Step("two", ("kernels",))]
-    assert run_steps(steps, tmp_path, "gpu", "cuda", lambda: 100.0) == ["one ended with exit code 3"]
+    assert run_steps(files(tmp_path, "one", "two"), lambda: 100.0, print) == ["one ended with exit code 3"]
     assert next(codes, None) is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
 def test_without_a_gpu_it_says_what_to_run_instead():
-    command = [sys.executable, "-m", "benchmarks.gpu_report", "--time-budget", "60"]
+    command = [sys.executable, "-m", "benchmarks", "gpu-report", "--time-budget", "60"]
     seen = subprocess.run(command, capture_output=True, text=True, check=False)
     assert seen.returncode == 2
     assert "no CUDA device here; gpu-report measures GPUs (on a CPU: make bench)" in seen.stderr

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from benchmarks.context import Context
-from benchmarks.kernels.temporal_attention_im3 import (
+from benchmarks.schema import Case, Ceilings, Measurement, Verification
+from benchmarks.settings import Settings
+from benchmarks.suites.kernels import (
     Operands,
     Rotation,
     calls_a_turn,
@@ -15,8 +17,6 @@ from benchmarks.kernels.temporal_attention_im3 import (
     same,
     with_bandwidth,
 )
-from benchmarks.schema import Case, Ceilings, Measurement, Verification
-from benchmarks.settings import Settings
 from benchmarks.timing import summarise
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
 from tests.kernels import interpreter
@@ -25,7 +25,7 @@ CEILINGS = Ceilings(dtype="fp32", flops_per_s=1e12, matmul_size=1, bytes_per_s=1
 
 
 def test_operands_are_the_presets_levels_at_both_sizes():
-    shapes = {operands.name: operands.shape for operands in levels(Settings.for_device("cuda"))}
+    shapes = {operands.name: operands.shape for operands in levels(Settings(device="cuda"))}
     assert len(shapes) == 16
     assert shapes["256x256x16 L0 C320 fp16"] == (1, 16, 1024, 320)
     assert shapes["512x512x16-cfg L0 C320 fp16"] == (2, 16, 4096, 320)
@@ -87,9 +87,9 @@ def test_a_turn_on_a_gpu_moves_twice_its_cache(monkeypatch):
 
 def test_tuning_verifies_every_configuration_against_the_default_one():
     operands = Operands("case", (1, 8, 6, 16), 2, "fp32")
-    context = Context(Settings.for_device("cpu", repeats=1), CEILINGS, say=print)
+    context = Context(Settings(device="cpu", repeats=1), CEILINGS, say=print)
     with interpreter.start() as pool:
-        tune = interpreter.runner(pool, "benchmarks.kernels.temporal_attention_im3", "tune")
+        tune = interpreter.runner(pool, "benchmarks.suites.kernels", "tune")
         case = tune(operands, context)
     names = [m.name for m in case.measurements]
     assert len(names) == len({*names}) > 20

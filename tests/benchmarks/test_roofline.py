@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.roofline import clip_work, submodule_work, work_of
-from benchmarks.roofline.work import FORMULAS
+from benchmarks.roofline import FORMULAS, clip_work, submodule_work, work_of
 from benchmarks.schema import Ceilings, Work
 from hero_rt.models.attention import AttentionConstants, SpatialTransformer
 from hero_rt.models.motion import MotionModule

@@ -3,15 +3,14 @@
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import benchmarks.context
 from benchmarks import cli
-from benchmarks.contenders.registry import BASELINE, UNCACHED, open_contender
+from benchmarks.contenders import BASELINE, UNCACHED, open_contender
 from benchmarks.context import Context
-from benchmarks.report.tables import suite_table
+from benchmarks.report import suite_section
 from benchmarks.runner import run_suites
 from benchmarks.schema import Case, read_run
 from benchmarks.settings import Settings
@@ -37,7 +36,7 @@ STEP = ("run", "unet-step", "--device", "cpu", "--size", "64x64", "--guidance", 
 
 def test_what_nobody_expected_is_reported_with_its_traceback_and_what_was_in_a_line(capsys):
     said: list[str] = []
-    context = Context(Settings.for_device("cpu"), ceilings=None, say=said.append)
+    context = Context(Settings(device="cpu"), ceilings=None, say=said.append)
 
     def fail(error):
         raise error
@@ -92,21 +91,20 @@ def test_a_run_that_is_cut_leaves_the_cases_that_it_finished(small_ceilings, mon
         yield Case(name="first", baseline="a", measurements=[])
         raise KeyboardInterrupt
 
-    suite = SimpleNamespace(name="unet-step", load=lambda: SimpleNamespace(run=one_case_then_the_end))
     out = tmp_path / "out.json"
     with pytest.raises(KeyboardInterrupt):
-        run_suites([suite], Settings.for_device("cpu"), out, lambda _: None)
+        run_suites({"unet-step": one_case_then_the_end}, Settings(device="cpu"), out, lambda _: None)
     (cut,) = read_run(out).suites
     assert [case.name for case in cut.cases] == ["first"]
     assert not cut.finished
-    assert "The run was cut after these cases." in list(suite_table(cut))
+    assert any("The run was cut after these cases." in line for line in suite_section(cut))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         pytest.param(("run", "nothing"), "unknown suite 'nothing'; known: kernels, unet-step", id="suite"),
-        pytest.param(("run", "unet-step", "--size", "64"), "--size '64' is not WIDTHxHEIGHT", id="size"),
+        pytest.param(("run", "unet-step", "--size", "64"), "--size is ['64']: '64' is not WIDTHxHEIGHT", id="size"),
         pytest.param(("run", "unet-step", "--guidance", "maybe"), "'maybe' is not one of", id="guidance"),
         pytest.param(
             ("run", "unet-step", "--only", "magic", "--device", "cpu"), "unknown contender 'magic'", id="contender"
@@ -116,7 +114,7 @@ def test_a_run_that_is_cut_leaves_the_cases_that_it_finished(small_ceilings, mon
         pytest.param(("compare", "a.json", "b.json"), "a.json does not exist", id="compare"),
         pytest.param(
             ("run", "unet-step", "--dtype", "int4", "--device", "cpu"),
-            "dtype 'int4' is not one of fp32, fp16",
+            "'int4' is not one of",
             id="dtype",
         ),
     ],
@@ -133,7 +131,7 @@ def test_help_and_list_name_every_command_and_suite(capsys):
     assert command("list") == 0
     listed = capsys.readouterr().out
     assert re.findall(r"^([a-z-]+)  ", listed, re.M) == [
-        "kernels", "unet-step", "end-to-end", "caching", "long-video", "cold-start"
+        "kernels", "unet-step", "end-to-end", "caching", "long-video", "callers", "cold-start"
     ]  # fmt: skip
 
 

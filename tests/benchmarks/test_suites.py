@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from benchmarks.registry import find_suite
 from benchmarks.roofline import clip_work, submodule_work
 from benchmarks.runner import run_suites
 from benchmarks.schema import Case, read_run
 from benchmarks.settings import Settings
-from benchmarks.suites import cold_start, long_video
+from benchmarks.suites import cold_start, find_suite, long_video
 from hero_rt.spec.profile import Profile
 
 BASELINES = ["eager-cached", "eager-uncached"]
@@ -28,10 +27,10 @@ def run(small_ceilings, cache, tmp_path):
     """The cases of one suite, as its file has them."""
 
     def run_one(name: str, **asked) -> list[Case]:
-        settings = Settings.for_device(
-            "cpu", sizes=((64, 64),), guidance=(False,), repeats=1, only=(), cache=cache, **asked
+        settings = Settings(
+            device="cpu", size=("64x64",), guidance="off", repeats=1, only=("eager-cached",), cache=cache, **asked
         )
-        run_suites([find_suite(name)], settings, tmp_path / "out.json", lambda _: None)
+        run_suites({name: find_suite(name)}, settings, tmp_path / "out.json", lambda _: None)
         (result,) = read_run(tmp_path / "out.json").suites
         assert result.finished
         assert result.unavailable == []

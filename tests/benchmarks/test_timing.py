@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from benchmarks.context import Context
-from benchmarks.measure import Contender, compare, compare_frames, measure, psnr_of
+from benchmarks.measure import Contender, compare, compare_frames, measure, psnr_of, verified_counts
 from benchmarks.schema import Verification
 from benchmarks.settings import Settings
-from benchmarks.timing import CudaClock, GraphClock, interleave, summarise
+from benchmarks.timing import CudaClock, GraphClock, OwnClock, interleave, summarise
 
 
 class FakeClock:
@@ -28,9 +28,13 @@ class FakeClock:
         return next(self.seconds[name]), name
 
 
+def at_once(_, turn):
+    return turn()
+
+
 def test_contenders_take_turns_and_the_warm_up_is_not_recorded():
     clock = FakeClock({"a": [100.0, 1.0, 2.0, 3.0], "b": [100.0, 4.0, 6.0, 5.0]})
-    timings = interleave({"a": lambda: "a", "b": lambda: "b"}, clock, warmup=1, repeats=3)
+    timings = interleave({"a": lambda: "a", "b": lambda: "b"}, clock, 1, 3, at_once)
     assert clock.order == ["a", "b"] * 4
     a, b = timings["a"].timing, timings["b"].timing
     assert a.samples == [1.0, 2.0, 3.0]
@@ -77,7 +81,7 @@ def test_steps_follow_each_other_between_the_events_and_each_has_its_share(monke
     cuda = RecordedCuda()
     monkeypatch.setattr("benchmarks.timing.torch.cuda", cuda)
     clock = CudaClock(torch.device("cpu"), calls=2)
-    timed = interleave({"a": lambda: cuda.order.append("step")}, clock, warmup=1, repeats=1)["a"]
+    timed = interleave({"a": lambda: cuda.order.append("step")}, clock, 1, 1, at_once)["a"]
     assert cuda.order == ["event", "step", "step", "event"] * 2
     assert (timed.timing.median, timed.timing.repeats, timed.timing.calls) == (1e-3, 1, 2)
 
@@ -102,7 +106,7 @@ def judged(passed: bool) -> Verification:
 
 @pytest.fixture
 def context() -> Context:
-    return Context(Settings.for_device("cpu"), ceilings=None, say=lambda line: None)
+    return Context(Settings(device="cpu"), ceilings=None, say=lambda line: None)
 
 
 def failures(context: Context) -> list[tuple[str, str]]:
@@ -113,10 +117,10 @@ def test_what_does_not_match_is_not_even_called_on_the_clock(context):
     clock = FakeClock({"a": [2.0], "b": [1.0]})
     contenders = {
         "a": Contender(lambda: "a", lambda _: judged(True)),
-        "wrong": Contender(lambda: "wrong", lambda _: judged(False), lambda: {"fast": 1.0}),
+        "wrong": Contender(lambda: "wrong", lambda _: judged(False), lambda _: {"fast": 1.0}),
         "b": Contender(lambda: "b", lambda _: judged(True)),
     }
-    case = measure(context, "case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
+    case = measure(context, "case", contenders, baseline="a", clock=clock, rounds=(0, 1))
     assert clock.order == ["a", "b"]
     a, wrong, b = case.measurements
     assert (a.ratio, b.ratio) == (1.0, 2.0)
@@ -135,7 +139,7 @@ def test_a_contender_that_fails_is_left_out_and_the_others_are_timed(context):
         "b": Contender(lambda: "b", lambda _: judged(True)),
     }
     clock = FakeClock({"a": [2.0], "b": [1.0]})
-    case = measure(context, "case", contenders, baseline="a", clock=clock, warmup=0, repeats=1)
+    case = measure(context, "case", contenders, baseline="a", clock=clock, rounds=(0, 1))
     assert [m.name for m in case.measurements] == ["a", "b"]
     assert failures(context) == [("broken case", "RuntimeError: no such kernel")]
 
@@ -145,10 +149,10 @@ def test_what_is_timed_is_judged_too(context):
     calls = iter(["right", "wrong", "wrong"])
     contenders = {
         "a": Contender(lambda: "a", lambda _: judged(True)),
-        "graph": Contender(lambda: next(calls), lambda got: judged(got == "right"), lambda: {"fast": 1.0}),
+        "graph": Contender(lambda: next(calls), lambda got: judged(got == "right"), lambda _: {"fast": 1.0}),
     }
     clock = FakeClock({"a": [2.0, 2.0], "wrong": [1.0, 1.0]})
-    a, graph = measure(context, "case", contenders, baseline="a", clock=clock, warmup=1, repeats=1).measurements
+    a, graph = measure(context, "case", contenders, baseline="a", clock=clock, rounds=(1, 1)).measurements
     assert a.timing is not None
     assert (graph.timing, graph.ratio, graph.figures) == (None, None, {})
     assert not graph.verification.passed
@@ -167,7 +171,7 @@ def test_a_contender_that_fails_after_its_first_call_costs_the_others_nothing(co
         "b": Contender(lambda: next(failing), lambda _: judged(True)),
     }
     clock = FakeClock({"a": [9.0, 2.0, 3.0], "b": [1.0]})
-    case = measure(context, "case", contenders, baseline="a", clock=clock, warmup=1, repeats=2)
+    case = measure(context, "case", contenders, baseline="a", clock=clock, rounds=(1, 2))
     assert [(m.name, m.timing.samples) for m in case.measurements] == [("a", [2.0, 3.0])]
     assert failures(context) == [("b case", "RuntimeError: capture failed")]
 
@@ -177,7 +181,7 @@ def test_without_a_baseline_that_matches_there_are_no_ratios(context):
         "a": Contender(lambda: "a", lambda _: judged(False)),
         "b": Contender(lambda: "b", lambda _: judged(True)),
     }
-    case = measure(context, "case", contenders, baseline="a", clock=FakeClock({"b": [1.0]}), warmup=0, repeats=1)
+    case = measure(context, "case", contenders, baseline="a", clock=FakeClock({"b": [1.0]}), rounds=(0, 1))
     assert [m.ratio for m in case.measurements] == [None, None]
     assert case.measurements[1].timing is not None
 
@@ -199,3 +203,14 @@ def test_frames_are_held_to_a_psnr():
     refused = compare_frames(got, want, 31.3, "truth")
     assert not refused.passed
     assert refused.relative_l2 > refused.limit  # the same verdict, said as an error
+
+
+def test_figures_are_of_the_timed_calls_and_a_verified_process_may_be_timed_too(context):
+    made = iter([3.2, 6.4, 1.6, 9.9])
+    contender = Contender(
+        verified_counts(lambda: next(made)), lambda _: judged(True), lambda timed: {"longest": max(timed)}
+    )
+    case = measure(context, "case", {"a": contender}, baseline="a", clock=OwnClock(float), rounds=(0, 3))
+    (only,) = case.measurements
+    assert only.timing.samples == [3.2, 6.4, 1.6]  # three processes: the first was verified too
+    assert only.figures == {"longest": 6.4}

@@ -3,12 +3,16 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 import hero_rt
 
 SCRIPT = """
 import sys
+from collections import Counter
 import numpy as np
 from hero_rt import Outpainter
 
@@ -52,3 +56,43 @@ def test_a_session_does_not_know_the_outpainter_nor_a_canvas_the_composite():
         "import hero_rt.spec.canvas; assert not [m for m in sys.modules if m.startswith('hero_rt.stages')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ROOT = Path(hero_rt.__file__).parents[1]
+PACKAGES = {  # folder of the sources: packages of the project that its modules may import
+    "kernels/hero_kernels": set(),
+    "hero_rt": {"hero_kernels"},
+    "export/hero_export": {"hero_kernels", "hero_rt"},
+    "training/hero_train": {"hero_kernels", "hero_rt"},
+    "benchmarks": {"hero_kernels", "hero_rt", "hero_export", "hero_train"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a module imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+        found |= {name.partition(".")[0] for name in names}
+    return found
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_packages_depend_one_way(folder):
+    own = Path(folder).name
+    others = {Path(name).name for name in PACKAGES} - PACKAGES[folder] - {own}
+    sources = list((ROOT / folder).rglob("*.py"))
+    assert sources
+    wrong = {str(path): imported(path) & others for path in sources}
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_no_two_modules_of_a_package_have_one_name(folder):
+    """Apart from the folders of the kernels, which are parallel, and command modules."""
+    names = Counter(path.name for path in (ROOT / folder).rglob("*.py"))
+    allowed = {"__init__.py", "__main__.py", "cli.py"}
+    if folder == "kernels/hero_kernels":
+        allowed |= {"op.py", "reference.py", "triton.py"}
+    assert [name for name, count in names.items() if count > 1 and name not in allowed] == []

@@ -1,4 +1,4 @@
-"""The suite `kernels`: fused temporal attention in GB/s against a copy, and against eager and torch.compile.
+"""Fused temporal attention in GB/s against a copy, and against eager and torch.compile.
 
 The four levels of a preset at its window, with and without guidance. Every form is compared with the reference in
 twice the precision. The fused kernel needs a GPU; on a CPU the operator runs its composed form, under its own name.
@@ -16,6 +16,7 @@ from benchmarks.context import Context
 from benchmarks.measure import Contender, measure
 from benchmarks.schema import Case, Verification, Work
 from benchmarks.settings import Settings
+from benchmarks.timing import kernel_clock
 from hero_kernels.temporal_attention_im3.op import composed
 from hero_kernels.temporal_attention_im3.op import temporal_attention_im3 as operator
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
@@ -24,7 +25,7 @@ from hero_rt.engines.manifest import DTYPES
 ALPHA = 0.3
 # of the worst token: rounding of P and of the result
 TOLERANCE = {"fp16": 2e-3, "fp32": 1e-5}
-WARMUP, REPEATS = 5, 50
+ROUNDS = 5, 50
 LEAST_CALLS = 8  # in a row on a GPU: the events and a graph's launch take as long as a small kernel
 
 
@@ -68,11 +69,6 @@ class Rotation:
         return result
 
 
-def argument_copies(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int, count: int) -> list[tuple]:
-    """What a form is called with, `count` times in memory of its own."""
-    return [(q.clone(), k.clone(), v.clone(), alpha, num_heads) for _ in range(count)]
-
-
 def calls_a_turn(operands: Operands, device: torch.device) -> int:
     """As many as make twice the second-level cache; one on a CPU."""
     if device.type != "cuda":
@@ -94,35 +90,44 @@ def levels(settings: Settings) -> list[Operands]:
     return found
 
 
+class Bench:
+    """One level's operands on a device, in as many copies as a turn has calls."""
+
+    def __init__(self, context: Context, operands: Operands):
+        self.context, self.operands = context, operands
+        self.q, self.k, v, alpha = operands.make(context.device)
+        self.calls = calls_a_turn(operands, context.device)
+        self._copies = [
+            (self.q.clone(), self.k.clone(), v.clone(), alpha, operands.num_heads) for _ in range(self.calls)
+        ]
+        self._check = checker(operands, self.q, self.k, v, alpha)
+
+    def form(self, form: Callable[..., Tensor]) -> Contender:
+        return Contender(Rotation(form, self._copies), self._check)
+
+    def copy(self) -> Contender:
+        """A copy that moves as many bytes: half of them read, half written."""
+        source = torch.cat([self.q, self.k])
+        halves = [(torch.empty_like(source), source.clone()) for _ in range(self.calls)]
+        return Contender(Rotation(Tensor.copy_, halves), partial(same, want=source))
+
+    def measure(self, name: str, contenders: dict[str, Contender], baseline: str) -> Case:
+        clock = kernel_clock(self.context.device, self.calls)
+        work = self.operands.work
+        return measure(self.context, name, contenders, baseline=baseline, clock=clock, rounds=ROUNDS, work=work)
+
+
 def run(context: Context) -> Iterator[Case]:
-    on_gpu = context.device.type == "cuda"
     for operands in levels(context.settings):
-        q, k, v, alpha = operands.make(context.device)
-        check = checker(operands, q, k, v, alpha)
-        calls = calls_a_turn(operands, context.device)
-        copies = argument_copies(q, k, v, alpha, operands.num_heads, calls)
-        # a copy that moves as many bytes: half of them read, half written
-        source = torch.cat([q, k])
-        halves = [(torch.empty_like(source), source.clone()) for _ in range(calls)]
+        bench = Bench(context, operands)
         torch._dynamo.reset()  # past eight shapes torch.compile would stop compiling and run eager
-        compiled = torch.compile(composed, fullgraph=True, dynamic=False)
         contenders = {
-            "eager": Contender(Rotation(composed, copies), check),
-            "compile": Contender(Rotation(compiled, copies), check),
-            "fused" if on_gpu else "operator": Contender(Rotation(operator, copies), check),
-            "copy": Contender(Rotation(Tensor.copy_, halves), partial(same, want=source)),
+            "eager": bench.form(composed),
+            "compile": bench.form(torch.compile(composed, fullgraph=True, dynamic=False)),
+            "fused" if context.device.type == "cuda" else "operator": bench.form(operator),
+            "copy": bench.copy(),
         }
-        case = measure(
-            context,
-            operands.name,
-            contenders,
-            baseline="eager",
-            clock=context.kernel_clock(calls),
-            warmup=WARMUP,
-            repeats=REPEATS,
-            work=operands.work,
-        )
-        yield with_bandwidth(case)
+        yield with_bandwidth(bench.measure(operands.name, contenders, "eager"))
         if context.settings.tune:
             yield tune(operands, context)
 
@@ -131,25 +136,20 @@ def checker(operands: Operands, q: Tensor, k: Tensor, v: Tensor, alpha: Tensor) 
     """Judges by the relative L2 error of the worst token: one that is wrong must not drown in the others."""
     wider = {"fp16": torch.float32, "fp32": torch.float64}[operands.dtype]
     want = reference(q.to(wider), k.to(wider), v.to(wider), alpha, operands.num_heads).double()
-    norms = want.norm(dim=-1)
+    norms, limit = want.norm(dim=-1), TOLERANCE[operands.dtype]
+    against = f"{str(wider).removeprefix('torch.')} reference, worst token"
 
     def check(got: Tensor) -> Verification:
         errors = (got.double() - want).norm(dim=-1) / norms
         worst = errors.max().item() if errors.isfinite().all() else 1e30  # JSON has no infinity
-        limit = TOLERANCE[operands.dtype]
-        against = f"{str(wider).removeprefix('torch.')} reference, worst token"
         return Verification(against=against, relative_l2=worst, limit=limit, passed=worst <= limit)
 
     return check
 
 
 def same(got: Tensor, want: Tensor) -> Verification:
-    return Verification(
-        against="the source",
-        relative_l2=0.0 if torch.equal(got, want) else 1.0,
-        limit=0.0,
-        passed=torch.equal(got, want),
-    )
+    equal = torch.equal(got, want)
+    return Verification(against="the source", relative_l2=0.0 if equal else 1.0, limit=0.0, passed=equal)
 
 
 def with_bandwidth(case: Case) -> Case:
@@ -157,12 +157,11 @@ def with_bandwidth(case: Case) -> Case:
     copy = case.find("copy")
     if copy is not None:
         copy.ratio = None  # it does other work
-    for measurement in case.measurements:
-        if case.work is None or measurement.timing is None:
-            continue
-        measurement.figures["bytes_per_s"] = case.work.bytes / measurement.timing.median
-        if copy is not None and copy.timing is not None:
-            measurement.figures["share_of_copy"] = copy.timing.median / measurement.timing.median
+    for m in case.measurements:
+        if case.work is not None and m.timing is not None:
+            m.figures["bytes_per_s"] = case.work.bytes / m.timing.median
+            if copy is not None and copy.timing is not None:
+                m.figures["share_of_copy"] = copy.timing.median / m.timing.median
     return case
 
 
@@ -170,26 +169,10 @@ def tune(operands: Operands, context: Context) -> Case:
     """Every listed configuration against the default one: what default_config should say. Needs a GPU."""
     from hero_kernels.temporal_attention_im3.triton import CONFIGS, default_config, temporal_attention_im3
 
-    q, k, v, alpha = operands.make(context.device)
-    check = checker(operands, q, k, v, alpha)
-    calls = calls_a_turn(operands, context.device)
-    copies = argument_copies(q, k, v, alpha, operands.num_heads, calls)
-    default = default_config(operands.shape[1], q.shape[-1] // operands.num_heads, q.element_size())
-
     def label(config: object) -> str:
         return " ".join(f"{key}={value}" for key, value in asdict(config).items())  # type: ignore[call-overload]
 
-    contenders = {
-        label(config): Contender(Rotation(partial(temporal_attention_im3, config=config), copies), check)
-        for config in CONFIGS
-    }
-    return measure(
-        context,
-        f"tune {operands.name}",
-        contenders,
-        baseline=label(default),
-        clock=context.kernel_clock(calls),
-        warmup=WARMUP,
-        repeats=REPEATS,
-        work=operands.work,
-    )
+    bench = Bench(context, operands)
+    default = default_config(operands.shape[1], operands.shape[-1] // operands.num_heads, bench.q.element_size())
+    contenders = {label(config): bench.form(partial(temporal_attention_im3, config=config)) for config in CONFIGS}
+    return bench.measure(f"tune {operands.name}", contenders, label(default))

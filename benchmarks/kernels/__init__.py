@@ -1,1 +1,0 @@
-"""One module an operator of hero_kernels."""
