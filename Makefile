@@ -151,7 +151,7 @@ bench: $(DEV)  ## Every benchmark suite on this CPU with hero-tiny, into benchma
 		$(BIN)/python -m benchmarks run $$suite --device cpu --json benchmarks/results/cpu-$$suite.json; done
 	$(BIN)/python -m benchmarks report
 
-bench-report: $(DEV)  ## Make docs/performance.md and its plots from benchmarks/results
+bench-report: $(DEV)  ## Make docs/performance.md from benchmarks/results
 	$(BIN)/python -m benchmarks report
 
 gpu-wheels: $(DEV)  ## With a network: wheels for a GPU machine, in files of 20 MiB in build/wheels (WHEELS="diffusers av": only these)
@@ -171,7 +171,7 @@ gpu-engines:  ## On a GPU: hero-sd15's engines (AOTInductor; TensorRT where inst
 	GPU_PYTHON=$(GPU_PYTHON) scripts/gpu-engines $(GPU_ENGINES)
 
 gpu-report:  ## On a GPU, no network needed: every suite in order of worth, BUDGET=540 seconds a call; again until done
-	$(ON_GPU) -m benchmarks.gpu_report --time-budget $(BUDGET)
+	$(ON_GPU) scripts/gpu-report --time-budget $(BUDGET)
 
 clean:  ## Remove what the other tasks made
 	rm -rf $(VENV) build demo

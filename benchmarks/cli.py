@@ -20,10 +20,6 @@ app = typer.Typer(
 )
 console = Console(soft_wrap=True, highlight=False, markup=False)
 
-Results = Annotated[Path, typer.Option(help="Folder of result files.")]
-Docs = Annotated[Path, typer.Option(help="Folder of the page and of the notes put into it.")]
-RESULTS, DOCS = Path("benchmarks/results"), Path("docs")
-
 
 @app.command(epilog="Example: [bold]python -m benchmarks run unet-step caching --json out.json[/bold]")
 @with_options(Settings)
@@ -63,8 +59,8 @@ def compare(
 
 @app.command()
 def report(
-    results: Results = RESULTS,
-    docs: Docs = DOCS,
+    results: Annotated[Path, typer.Option(help="Folder of result files.")] = Path("benchmarks/results"),
+    docs: Annotated[Path, typer.Option(help="Folder of the page and of the notes put into it.")] = Path("docs"),
     plots: Annotated[bool, typer.Option("--plots", help="Draw DOCS/images/*.png too, and show them.")] = False,
 ) -> None:
     """Write DOCS/performance.md from the results."""
@@ -72,19 +68,6 @@ def report(
 
     write_report(results, docs, plots)
     console.print(f"wrote {docs / 'performance.md'}")
-
-
-@app.command()
-def gpu_report(
-    time_budget: Annotated[float, typer.Option(help="Seconds for this call; what does not fit waits for the next.")],
-    out: Results = RESULTS,
-    docs: Docs = DOCS,
-    device: Annotated[str, typer.Option(help="cuda or cuda:N.")] = "cuda",
-) -> None:
-    """Run the suites on a GPU in order of worth, until the time is up."""
-    from benchmarks.gpu_report import report_gpu
-
-    report_gpu(time_budget, out, docs, device, console.print)
 
 
 app.command("quality", help="Forward to `hero-train evaluate`.")(evaluate)

@@ -48,10 +48,10 @@ def pan_for(profile: Profile, num_frames: int, seed: int = 0) -> tuple[Pan, Padd
     return Pan(profile.width - 2 * side, profile.height, num_frames, seed), Padding(left=side, right=side)
 
 
-def request_for(frame: Padding, profile: Profile, steps: int, mode: Mode = "joint") -> OutpaintRequest:
+def request_for(frame: Padding, profile: Profile, steps: int, mode: Mode = "joint", seed: int = 0) -> OutpaintRequest:
     """The same for every run that is compared."""
     scale = GUIDANCE_SCALE if profile.guided else 1.0
-    return OutpaintRequest(frame=frame, steps=steps, guidance_scale=scale, mode=mode)
+    return OutpaintRequest(frame=frame, steps=steps, guidance_scale=scale, mode=mode, seed=seed)
 
 
 def outpaint_pan(engines: EngineSet, profile: Profile, num_frames: int, steps: int, mode: Mode) -> Iterator[np.ndarray]:

@@ -13,17 +13,13 @@ def compare_runs(before: Run, after: Run) -> Iterator[str]:
     if (a.gpu, a.processor, a.threads) != (b.gpu, b.processor, b.threads):
         yield "the machines differ: times do not tell what the code does"
     old, new = _by_name(before), _by_name(after)
-    for name in [*old, *(name for name in new if name not in old)]:
+    for name in old | new:
         yield f"{name}  {_change(old.get(name), new.get(name))}"
 
 
 def _by_name(run: Run) -> dict[str, Measurement]:
-    return {
-        f"{suite.suite}  {case.name}  {measurement.name}": measurement
-        for suite in run.suites
-        for case in suite.cases
-        for measurement in case.measurements
-    }
+    cases = [(suite.suite, case) for suite in run.suites for case in suite.cases]
+    return {f"{suite}  {case.name}  {m.name}": m for suite, case in cases for m in case.measurements}
 
 
 def _change(old: Measurement | None, new: Measurement | None) -> str:

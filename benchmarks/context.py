@@ -53,17 +53,14 @@ class Context:
         """Preset, profile, dtype, and what else tells a case from others."""
         return " ".join(map(str, (self.settings.preset, profile, self.settings.dtype, *more)))
 
-    def clip_work(self, profile: Profile, steps: int) -> Work:
-        """Of one window, frames to frames."""
-        return clip_work(self.settings.preset, self.settings.dtype, profile, steps)
+    def clip_work(self, profile: Profile, steps: int, windows: int = 1) -> Work:
+        return clip_work(self.settings.preset, self.settings.dtype, profile, steps, windows)
 
     @functools.cached_property
     def model(self) -> HeroModel:
         """What the eager contenders run: the truth's weights in the run's dtype."""
-        parts = self.truth.model
-        return HeroModel(
-            self.settings.config, lambda part: copy.deepcopy(parts[part]), DTYPES[self.settings.dtype], self.device
-        )
+        config, dtype = self.settings.config, DTYPES[self.settings.dtype]
+        return HeroModel(config, lambda part: copy.deepcopy(self.truth.model[part]), dtype, self.device)
 
     @functools.cached_property
     def truth(self) -> EagerEngines:
@@ -87,7 +84,7 @@ class Context:
 
     def folder(self, engines: EngineSet, profile: Profile) -> Path:
         """What a process of its own opens: these engines' folder, or the eager models' weights as a checkpoint."""
-        return engines.complete(profile) if isinstance(engines, BuiltEngines) else self._checkpoint
+        return engines.folder(profile).folder if isinstance(engines, BuiltEngines) else self._checkpoint
 
     @contextmanager
     def contenders(self, compiled: bool = False) -> Iterator[dict[str, EngineSet]]:

@@ -5,17 +5,14 @@ import platform
 import shutil
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 import torch
 
 from benchmarks.schema import Environment
 
-PACKAGES = (
-    *("torch", "triton", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13"),
-    *("onnx", "diffusers", "transformers", "numpy"),
-)
+PACKAGES = "torch triton onnxruntime onnxruntime-gpu tensorrt tensorrt-rtx-cu13 onnx diffusers transformers numpy"
 COMMIT = "HERO_COMMIT"  # of a copy without its history: `git describe --always --dirty --abbrev=40 --exclude '*'`
 _DIRTY = "-dirty"
 # results and the page made of them are what runs write: they change no measurement
@@ -26,6 +23,7 @@ _CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,temperature.gpu,clocks_
 def read_environment(device: torch.device) -> Environment:
     """Look at this machine; changes no setting of it."""
     commit, dirty = read_commit(Path(__file__).parents[1])
+    installed = {found.name: found.version for found in distributions()}
     environment = Environment(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=commit,
@@ -37,7 +35,7 @@ def read_environment(device: torch.device) -> Environment:
         load_average=round(os.getloadavg()[0], 2),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        versions={name: found for name in PACKAGES if (found := _version(name))},
+        versions={name: installed[name] for name in PACKAGES.split() if name in installed},
         clocks=read_clocks(device),
     )
     if device.type == "cuda":
@@ -53,16 +51,11 @@ def read_clocks(device: torch.device) -> dict[str, str]:
         clock = _cpuinfo("cpu MHz")
         return {"cpu": f"{float(clock):.0f} MHz"} if clock else {}
     values = _nvidia_smi(device, _CLOCKS)
-    return dict(zip(_CLOCKS.split(","), (v.strip() for v in values.split(",")), strict=True)) if values else {}
+    return dict(zip(_CLOCKS.split(","), values.split(", "), strict=True)) if values else {}
 
 
 def _nvidia_smi(device: torch.device, query: str) -> str | None:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    command = [tool, f"--query-gpu={query}", "--format=csv,noheader", f"--id={device.index or 0}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+    return _output("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader", f"--id={device.index or 0}")
 
 
 def _cpuinfo(field: str) -> str | None:
@@ -76,25 +69,19 @@ def read_commit(root: Path) -> tuple[str, bool | None]:
 
     Of a copy without its history, what HERO_COMMIT says of it; empty and None without that.
     """
-    commit = _git(root, "rev-parse", "HEAD")
-    status = _git(root, "status", "--porcelain", "--untracked-files=all", *_CODE)
-    if commit is None or status is None:
-        said = os.environ.get(COMMIT, "")
-        return said.removesuffix(_DIRTY), said.endswith(_DIRTY) if said else None
-    lines = status.splitlines()
-    return commit.strip(), any(not line.startswith("??") or line.rstrip('"').endswith(".py") for line in lines)
+    git = ("git", "-C", str(root))
+    commit = _output(*git, "rev-parse", "HEAD") if (root / ".git").exists() else None
+    status = _output(*git, "status", "--porcelain", "--untracked-files=all", *_CODE)
+    if commit is not None and status is not None:
+        changed = [line for line in status.splitlines() if line[:2] != "??" or line.rstrip('"').endswith(".py")]
+        return commit, bool(changed)
+    said = os.environ.get(COMMIT, "")
+    return said.removesuffix(_DIRTY), said.endswith(_DIRTY) if said else None
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    """None where this is no checkout of its own, or there is no git."""
-    if shutil.which("git") is None or not (root / ".git").exists():
+def _output(program: str, *arguments: str) -> str | None:
+    """What a program prints; None where there is none, or it fails."""
+    if shutil.which(program) is None:
         return None
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

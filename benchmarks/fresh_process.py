@@ -2,11 +2,10 @@
 
 import multiprocessing
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,18 +13,14 @@ import torch
 # what an application that opens engines imports, and no more: the PyTorch model's libraries and the exporter take
 # seconds, which would be counted as every contender's
 from benchmarks.clip import Mode, outpaint_pan
-from benchmarks.schema import Verification
 from benchmarks.settings import Settings
 from benchmarks.timing import synchronize
 from hero_rt.engines import open_engines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.folder import EngineFolder
-from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME, Manifest
+from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import Profile
-
-if TYPE_CHECKING:
-    from benchmarks.context import Context
 
 FIRST_FRAMES = 64
 WARM_WINDOWS = {"cpu": 1, "cuda": 2}
@@ -63,12 +58,6 @@ class Ends:
             self.count += len(chunk)
         self.frames = np.concatenate([*first, last])  # a short clip's last frames come twice
 
-    def check(self, context: "Context", got: "ClipOutcome") -> Verification:
-        """An outcome against these frames, which are the truth's."""
-        from benchmarks.measure import compare_frames
-
-        return compare_frames(got.frames, self.frames, context.limits.psnr, context.truth_name)
-
 
 @dataclass(frozen=True)
 class ClipOutcome:
@@ -81,11 +70,6 @@ class ClipOutcome:
     weights_bytes: int
     peak_bytes: int
     frames: np.ndarray
-
-    @property
-    def cold(self) -> float:
-        """From a process that has nothing open to the first finished window."""
-        return self.open + self.first_window
 
 
 def run_in_fresh_process(job: ClipJob) -> ClipOutcome:
@@ -100,7 +84,7 @@ def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
     device = torch.device(job.settings.device)
     now = time.perf_counter
     begun = now()
-    memory = _Memory(device)
+    peak = _watch_memory(device)
     engines = _open(job)
     for submodule in SUBMODULES:
         engines.open(submodule, job.profile)
@@ -112,8 +96,8 @@ def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
     ends = Ends(outpaint_pan(engines, job.profile, job.num_frames, job.steps, job.mode))
     total = now() - clock
     assert ends.count == job.num_frames
-    weights = _weights(engines, job)
-    return ClipOutcome(start, opened - begun, ends.first_at - clock, total, weights, memory.peak(), ends.frames)
+    weights = weights_bytes(engines, job.profile)
+    return ClipOutcome(start, opened - begun, ends.first_at - clock, total, weights, peak(), ends.frames)
 
 
 def _open(job: ClipJob) -> EngineSet:
@@ -126,40 +110,32 @@ def _open(job: ClipJob) -> EngineSet:
     return open_contender(job.settings, job.contender, model)
 
 
-def _weights(engines: EngineSet, job: ClipJob) -> int:
-    """Of the engines' files, or of the model's parts."""
+def weights_bytes(engines: EngineSet, profile: Profile) -> int:
+    """Of the files that the six engines of one profile read, shared ones once; or of the model's parts."""
     if isinstance(engines, EngineFolder):
-        return stored_bytes(engines.manifest, job.profile)
+        records = [engines.manifest.find(submodule, profile) for submodule in SUBMODULES]
+        names = {name for record in records if record for name in (record.file, *record.weights)}
+        return sum(engines.manifest.files[name].bytes for name in names)
     from hero_rt.models.hero import PARTS
 
     return sum(p.nbytes for part in PARTS for p in engines.model[part].parameters())  # type: ignore[attr-defined]
 
 
-def stored_bytes(manifest: Manifest, profile: Profile) -> int:
-    """Of the files that the six engines of one profile read, shared ones once."""
-    records = [manifest.find(submodule, profile) for submodule in SUBMODULES]
-    names = {name for record in records if record for name in (record.file, *record.weights)}
-    return sum(manifest.files[name].bytes for name in names)
+def _watch_memory(device: torch.device) -> Callable[[], int]:
+    """What tells the peak of growth since now: of the process on a CPU, of the device's used memory on a GPU."""
+    if device.type != "cuda":
+        resident = _status("VmRSS")
+        return lambda: _status("VmHWM") - resident
+    torch.zeros(1, device=device)  # the context is not the contender's
+    before, _ = torch.cuda.mem_get_info(device)
 
+    def peak() -> int:
+        """PyTorch's peak, and what other libraries hold now."""
+        free, _ = torch.cuda.mem_get_info(device)
+        others = before - free - torch.cuda.memory_reserved(device)
+        return max(0, others) + torch.cuda.max_memory_reserved(device)
 
-class _Memory:
-    """Growth since it was made: of the process on a CPU, of the device's used memory on a GPU."""
-
-    def __init__(self, device: torch.device):
-        self._device = device
-        if device.type == "cuda":
-            torch.zeros(1, device=device)  # the context is not the contender's
-            self._free, _ = torch.cuda.mem_get_info(device)
-        else:
-            self._resident = _status("VmRSS")
-
-    def peak(self) -> int:
-        """On a GPU: PyTorch's peak, and what other libraries hold now."""
-        if self._device.type != "cuda":
-            return _status("VmHWM") - self._resident
-        free, _ = torch.cuda.mem_get_info(self._device)
-        others = self._free - free - torch.cuda.memory_reserved(self._device)
-        return max(0, others) + torch.cuda.max_memory_reserved(self._device)
+    return peak
 
 
 def _status(field: str) -> int:

@@ -1,20 +1,19 @@
 """Verify, then time: nothing that does not match the truth is given a time."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from benchmarks.contenders import BASELINE
+from benchmarks.context import Context
+from benchmarks.fresh_process import ClipOutcome, Ends
 from benchmarks.schema import Case, Measurement, Verification, Work
 from benchmarks.timing import Clock, interleave
-from hero_export.verify import relative_l2
-
-if TYPE_CHECKING:
-    from benchmarks.context import Context
+from hero_export.verify import psnr_of, relative_l2
 
 
 @dataclass(eq=False)
@@ -37,14 +36,13 @@ class Contender:
 
 
 def measure(
-    context: "Context",
+    context: Context,
     name: str,
     contenders: Mapping[str, Contender],
-    *,
-    baseline: str,
     clock: Clock,
     rounds: tuple[int, int],
     work: Work | None = None,
+    baseline: str = BASELINE,
 ) -> Case:
     """Check every contender, time those that match, taking turns, and check what the last timed call returned.
 
@@ -63,12 +61,13 @@ def measure(
     checks: dict[str, Verification] = {key: check for key, check in seen.items() if check is not None}
     matching = {key: contenders[key] for key, check in checks.items() if check.passed}
     timed = interleave(matching, clock, warmup, repeats, attempt)
-    for key in matching:
-        if key in timed:
-            checks[key] = max(checks[key], contenders[key].check(timed[key].last), key=_badness)
-        else:
+    for key, contender in matching.items():
+        again = contender.check(timed[key][1]) if key in timed else None
+        if again is None:
             del checks[key]
-    timings = {key: turns.timing for key, turns in timed.items() if checks[key].passed}
+        elif not again.passed or again.relative_l2 > checks[key].relative_l2:
+            checks[key] = again
+    timings = {key: timing for key, (timing, _) in timed.items() if checks[key].passed}
     base = timings.get(baseline)
     measurements = []
     for key, check in checks.items():
@@ -93,20 +92,15 @@ def verified_counts(call: Callable[[], Any]) -> Callable[[], Any]:
     return partial(next, results())
 
 
-def _badness(check: Verification) -> tuple[bool, float]:
-    return not check.passed, check.relative_l2
-
-
 def compare(got: Tensor, want: Tensor, limit: float, against: str) -> Verification:
     """‖got - want‖ / ‖want‖ in FP64 against `limit`; what is not finite never passes."""
     error = min(relative_l2(got.cpu(), want.cpu()), 1e30)  # JSON has no infinity
     return Verification(against=against, relative_l2=error, limit=limit, passed=error <= limit)
 
 
-def psnr_of(got: np.ndarray, want: np.ndarray) -> float:
-    """uint8 frames over all of them, in dB; equal frames give 100."""
-    error = float(np.mean((got.astype(np.float64) - want) ** 2))
-    return 10 * math.log10(255**2 / error) if error > 0 else 100.0
+def check_ends(context: Context, want: Ends, got: ClipOutcome) -> Verification:
+    """Check what a process kept of a clip against what was kept of the truth's."""
+    return compare_frames(got.frames, want.frames, context.limits.psnr, context.truth_name)
 
 
 def compare_frames(got: np.ndarray, want: np.ndarray, psnr_db: float, against: str) -> Verification:

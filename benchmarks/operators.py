@@ -48,26 +48,21 @@ def profile_onnx(path: Path) -> list[OperatorTime]:
     options.intra_op_num_threads = torch.get_num_threads()
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         inputs = {i.name: random.normal(size=i.shape).astype(np.float32) for i in session.get_inputs()}
         for _ in range(2):  # the first warms up
             session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text())
-    runs = [event for event in events if event["name"] == "model_run"]
-    kernels = [e for e in events if e["name"].endswith("_kernel_time") and e["ts"] >= runs[-1]["ts"]]
-    times: dict[str, tuple[int, float]] = {}
+    second = max(event["ts"] for event in events if event["name"] == "model_run")
+    kernels = [event for event in events if event["name"].endswith("_kernel_time") and event["ts"] >= second]
+    spent: dict[str, list[float]] = {}
     for event in kernels:
-        name = event["args"]["op_name"]
-        count, seconds = times.get(name, (0, 0.0))
-        times[name] = (count + 1, seconds + event["dur"] / 1e6)
-    return _longest([(name, count, seconds) for name, (count, seconds) in times.items()])
+        spent.setdefault(event["args"]["op_name"], []).append(event["dur"] / 1e6)
+    return _longest([(name, len(seconds), sum(seconds)) for name, seconds in spent.items()])
 
 
 def _longest(times: list[tuple[str, int, float]]) -> list[OperatorTime]:
     total = sum(seconds for _, _, seconds in times)
     times = sorted((row for row in times if row[2] > 0), key=lambda row: -row[2])[:ROWS]
-    return [
-        OperatorTime(operator=key[:120], calls=count, seconds=seconds, share=seconds / total)
-        for key, count, seconds in times
-    ]
+    return [OperatorTime(operator=key[:120], calls=n, seconds=spent, share=spent / total) for key, n, spent in times]

@@ -1,7 +1,9 @@
 """Step time beside the physical limit, and cost against the number of frames: one picture each a run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -17,8 +19,7 @@ def draw_plots(stem: str, run: Run, folder: Path) -> list[str]:
     for suite, name, draw in (("unet-step", "step-time", _draw_steps), ("long-video", "frames", _draw_frames)):
         result = run.find(suite)
         # all contenders of a case may have failed
-        cases = [case for case in result.cases if any(m.timing for m in case.measurements)] if result else []
-        if cases:
+        if cases := [c for c in (result.cases if result else []) if any(m.timing for m in c.measurements)]:
             folder.mkdir(parents=True, exist_ok=True)
             draw(cases, run.environment.machine, folder / f"{stem}-{name}.png")
             drawn.append(f"{stem}-{name}.png")
@@ -27,47 +28,40 @@ def draw_plots(stem: str, run: Run, folder: Path) -> list[str]:
 
 def _draw_steps(cases: Sequence[Case], machine: str, path: Path) -> None:
     """A bar a contender, with its speed against the baseline and its share of the limit."""
-    figure, axes = _axes(len(cases))
-    for axis, case in zip(axes, cases, strict=True):
-        timed = [(m, m.timing) for m in case.measurements if m.timing is not None]
-        medians = [1e3 * t.median for _, t in timed]
-        lower = [1e3 * (t.median - t.lower_quartile) for _, t in timed]
-        upper = [1e3 * (t.upper_quartile - t.median) for _, t in timed]
-        bars = axis.barh([m.name for m, _ in timed], medians, xerr=[lower, upper], ecolor="#404040")
-        axis.bar_label(bars, [f" {m.ratio or 0:.2f}x, {m.share_of_limit or 0:.2f} of limit" for m, _ in timed])
-        if case.limit:
-            axis.axvline(case.limit * 1e3, color="black", linestyle="--", linewidth=1)
-        axis.set_xlim(0, max(medians) * 1.5)
-        axis.invert_yaxis()
-        axis.set(title=case.name, xlabel="ms a step: median, quartiles; speed against eager-cached; dashed: the limit")
-    _save(figure, f"One denoising step, {machine}", path)
+    with _figure(len(cases), f"One denoising step, {machine}", path) as axes:
+        for axis, case in zip(axes, cases, strict=True):
+            timed = [(m, m.timing) for m in case.measurements if m.timing is not None]
+            medians = [1e3 * t.median for _, t in timed]
+            lower = [1e3 * (t.median - t.lower_quartile) for _, t in timed]
+            upper = [1e3 * (t.upper_quartile - t.median) for _, t in timed]
+            bars = axis.barh([m.name for m, _ in timed], medians, xerr=[lower, upper], ecolor="#404040")
+            axis.bar_label(bars, [f" {m.ratio or 0:.2f}x, {m.share_of_limit or 0:.2f} of limit" for m, _ in timed])
+            axis.axvline((case.limit or 0) * 1e3, color="black", linestyle="--", linewidth=1)
+            axis.set_xlim(0, max(medians) * 1.5)
+            axis.invert_yaxis()
+            axis.set(title=case.name, xlabel="ms a step: median, quartiles; speed against eager-cached; dashed: limit")
 
 
 def _draw_frames(cases: Sequence[Case], machine: str, path: Path) -> None:
     """Latency and peak memory against the number of frames; dashed: joint mode."""
-    figure, (times, memory) = _axes(2)
-    for mode, style in (("stream", "-"), ("joint", "--")):
-        chosen = [(int(case.name.split()[-2]), case) for case in cases if f" {mode} " in case.name]
-        for index, name in enumerate(dict.fromkeys(m.name for _, case in chosen for m in case.measurements)):
-            points = [(n, m, m.timing) for n, case in chosen if (m := case.find(name)) and m.timing]
-            frames = [n for n, _, _ in points]
-            look = {"color": f"C{index}", "linestyle": style, "marker": "o", "label": f"{name}, {mode}"}
-            times.plot(frames, [t.median for _, _, t in points if t], **look)
-            memory.plot(frames, [m.figures["peak_bytes"] / 2**20 for _, m, _ in points], **look)
-    times.set(xlabel="frames", ylabel="seconds", yscale="log")
-    memory.set(xlabel="frames", ylabel="peak MiB", ylim=0)
-    for axis in (times, memory):
-        axis.set_xscale("log", base=2)
-    times.legend(fontsize=7)
-    _save(figure, f"Long clips, {machine}", path)
+    with _figure(2, f"Long clips, {machine}", path) as (times, memory):
+        for mode, style in (("stream", "-"), ("joint", "--")):
+            chosen = [(int(case.name.split()[-2]), case) for case in cases if f" {mode} " in case.name]
+            for index, name in enumerate(dict.fromkeys(m.name for _, case in chosen for m in case.measurements)):
+                points = [(n, m, m.timing) for n, case in chosen if (m := case.find(name)) and m.timing]
+                frames = [n for n, _, _ in points]
+                look = {"color": f"C{index}", "linestyle": style, "marker": "o", "label": f"{name}, {mode}"}
+                times.plot(frames, [t.median for _, _, t in points if t], **look)
+                memory.plot(frames, [m.figures["peak_bytes"] / 2**20 for _, m, _ in points], **look)
+        times.set(xlabel="frames", xscale="log", ylabel="seconds", yscale="log")
+        memory.set(xlabel="frames", xscale="log", ylabel="peak MiB", ylim=0)
+        times.legend(fontsize=7)
 
 
-def _axes(count: int):
-    figure, axes = pyplot.subplots(1, count, figsize=(5.6 * count, 3.4), squeeze=False, layout="constrained")
-    return figure, axes[0]
-
-
-def _save(figure, title: str, path: Path) -> None:
+@contextmanager
+def _figure(axes: int, title: str, path: Path) -> Iterator[Sequence[Any]]:
+    figure, row = pyplot.subplots(1, axes, figsize=(5.6 * axes, 3.4), squeeze=False, layout="constrained")
+    yield row[0]
     figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=90, metadata={"Software": None})
+    figure.savefig(path, dpi=90)
     pyplot.close(figure)

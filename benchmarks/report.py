@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.roofline import submodule_work
-from benchmarks.schema import Measurement, OperatorTime, Run, SuiteResult, milliseconds, read_run
+from benchmarks.schema import Measurement, Run, SuiteResult, milliseconds, read_run
 from benchmarks.suites import SUITES
 from benchmarks.targets import TARGETS
 from hero_rt.spec.boundary import SUBMODULES
@@ -17,28 +17,22 @@ COUNTED = (("hero-sd15", "fp16", 256), ("hero-sd15", "fp16", 512), ("hero-tiny",
 OPERATORS_SHOWN = 8
 INTRODUCTION = f"""# Performance
 
-Made by `python -m benchmarks report` from `benchmarks/results`; what people have to say is in [{NOTES}]({NOTES}) and \
-repeated at the end. What a contender returned was compared with the reference before it was timed and after; what did \
-not match has no time. A time is the median of interleaved repeats (on a GPU each the mean of several in a row), or of \
-one run where the IQR says so, and stands beside the limit of the machine: the larger of operations over the measured \
-rate of a matrix product and least bytes over the measured rate of a copy. `eager-cached` is this project's PyTorch \
-model with the references cached, `eager-uncached` recomputes RefNet and flow encoder every step.
+Made by `python -m benchmarks report` from `benchmarks/results`. How to read the tables, and what people learned, \
+stands in [{NOTES}]({NOTES}) and is repeated at the end.
 """
 NO_GPU = "Nothing on this page was measured on a GPU: **not yet measured on a GPU**. `make gpu-report` does it.\n"
-WORK = """## What must be computed and moved
-
-One call at 16 frames: operations of matrix products and convolutions, and the fewest bytes (every weight that is \
-read, input and output once; activations between layers not counted).
-"""
 _Figure = Callable[[float], str]
 FIGURES: tuple[tuple[str, str, _Figure], ...] = (  # how a figure's key ends, its unit, and its text
     ("bytes_per_s", "GB/s", lambda value: f"{value / 1e9:,.1f}"),
-    ("frames_per_s", "frames/s", lambda value: f"{value:.2f}"),
+    ("frames_per_s", "frames/s", "{:.2f}".format),
     ("_bytes", " MiB", lambda value: f"{value / 2**20:,.0f}"),
     ("seconds_per_frame", "ms a frame", milliseconds),
     ("_s", " ms", milliseconds),
-    ("", "", lambda value: f"{value:.2f}"),
+    ("seconds", "seconds", "{:,.0f}".format),
+    ("nodes", "nodes", "{:,}".format),
+    ("", "", "{:.2f}".format),
 )
+BUILT = ("nodes", "hero_nodes", "engine_bytes", "weights_bytes", "seconds", "peak_memory_bytes")
 
 
 def write_report(results: Path, docs: Path, plots: bool = False) -> None:
@@ -57,16 +51,16 @@ def write_report(results: Path, docs: Path, plots: bool = False) -> None:
 
 def read_runs(results: Path) -> dict[str, Run]:
     """By file name: every JSON file of a benchmark run. Raises UsageError for one that does not validate."""
-    return {path.name: read_run(path) for path in _files(results, "suites")}
+    return {path.name: read_run(path) for path in sorted(results.glob("*.json")) if "suites" in _read(path)}
 
 
 def read_builds(results: Path) -> dict[str, dict[str, Any]]:
     """By file name: every report that `hero-export build-engines --json` wrote."""
-    return {path.name: json.loads(path.read_text()) for path in _files(results, "engines")}
+    return {path.name: _read(path) for path in sorted(results.glob("*.json")) if "engines" in _read(path)}
 
 
-def _files(results: Path, key: str) -> list[Path]:
-    return [path for path in sorted(results.glob("*.json")) if key in json.loads(path.read_text())]
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
 
 
 def page(
@@ -78,7 +72,7 @@ def page(
     if not on_gpu:
         yield NO_GPU
     yield from target_table(list(runs.values()))
-    yield WORK
+    yield "## What must be computed and moved\n"
     yield from work_table()
     on_cpu = {name: run for name, run in runs.items() if name not in on_gpu}
     for title, chosen in (("Measured on a GPU", on_gpu), ("Measured on a CPU", on_cpu)):
@@ -120,9 +114,8 @@ def target_table(runs: Sequence[Run]) -> Iterator[str]:
             nothing = "not yet measured" if target.on == "CPU" else "**not yet measured on a GPU**"
             rows.append((target.text, goal, nothing, target.on or "any GPU"))
             continue
-        note = seen.contender
-        if len(seen.rounds) > 1:
-            note += f", {min(seen.rounds):.2f} to {max(seen.rounds):.2f} in {len(seen.rounds)} rounds"
+        spread = f", {min(seen.rounds):.2f} to {max(seen.rounds):.2f}" if len(seen.rounds) > 1 else ""
+        note = f"{seen.contender}{spread} in {len(seen.rounds)} rounds" if spread else seen.contender
         verdict = "met" if target.met(seen.value) else "**missed**"
         rows.append((target.text, goal, f"{text(seen.value, target.unit)} ({note}): {verdict}", seen.machine))
     yield "## Targets\n"
@@ -132,50 +125,45 @@ def target_table(runs: Sequence[Run]) -> Iterator[str]:
 
 def work_table() -> Iterator[str]:
     """What must be computed and moved, by submodule, preset and size: no machine is in it."""
-    rows = []
-    for submodule in SUBMODULES:
-        for guided in (False, True) if submodule == "unet_step" else (False,):
-            row = [f"`{submodule}`{' -cfg' if guided else ''}"]
-            for preset, dtype, side in COUNTED:
-                work = submodule_work(preset, dtype, submodule, Profile(side, side, 16, guided))
-                tera = work.flops >= 1e12
-                flops = f"{work.flops / 1e12:.3g} T" if tera else f"{work.flops / 1e9:.3g} G"
-                row.append(f"{flops}FLOP, {work.bytes / 2**20:,.0f} MiB")
-            rows.append(row)
+
+    def cell(submodule: str, guided: bool, preset: str, dtype: str, side: int) -> str:
+        work = submodule_work(preset, dtype, submodule, Profile(side, side, 16, guided))
+        flops = f"{work.flops / 1e12:.3g} T" if work.flops >= 1e12 else f"{work.flops / 1e9:.3g} G"
+        return f"{flops}FLOP, {work.bytes / 2**20:,.0f} MiB"
+
+    kinds = [*((submodule, False) for submodule in SUBMODULES), ("unet_step", True)]
+    rows = [[f"`{n}`{' -cfg' if guided else ''}", *(cell(n, guided, *c) for c in COUNTED)] for n, guided in kinds]
     yield from table(["submodule", *(f"{preset} {side}x{side} {dtype}" for preset, dtype, side in COUNTED)], rows)
 
 
 def machine(run: Run) -> str:
     """Where and with what a run was made, and the ceilings that it measured."""
     e, c = run.environment, run.ceilings
-    versions = ", ".join(f"{name} {value}" for name, value in e.versions.items())
     where = f"{e.gpu} (SM {e.sm}, CUDA {e.cuda}, driver {e.driver}), " if e.gpu else ""
     return (
         f"{where}{e.processor}, {e.cores} cores, threads: {e.threads}, {e.memory_bytes / 2**30:.0f} GiB; "
-        f"{_clocks(e.clocks)} under load; load average before the run {e.load_average}. {e.system}, Python {e.python}, "
-        f"{versions}. Commit {e.code}, {e.date[:10]}.\n\nCeilings, the best seen before the suites and after each: "
+        f"{_listed(e.clocks)} under load; load average before the run {e.load_average}. {e.system}, Python {e.python}, "
+        f"{_listed(e.versions)}. Commit {e.code}, {e.date[:10]}.\n\nCeilings, the best before suites and after each: "
         f"{c.flops_per_s / 1e12:.3g} TFLOP/s ({c.dtype} product of {c.matmul_size}x{c.matmul_size} matrices), "
         f"{c.bytes_per_s / 1e9:.4g} GB/s (copy of {c.copy_bytes >> 20} MiB)."
     )
 
 
-def _clocks(clocks: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in clocks.items())
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def suite_section(result: SuiteResult) -> Iterator[str]:
     """A row a contender of each case; what could not run, and why; the longest operators of a step."""
     pairs = [(case, m) for case in result.cases for m in case.measurements]
-    keys = list(dict.fromkeys(key for _, m in pairs for key in m.figures))
-    figures = {key: next(figure for figure in FIGURES if key.endswith(figure[0])) for key in keys}
-    names = [(key.removesuffix(end) + unit).replace("_", " ") for key, (end, unit, _) in figures.items()]
-    header = ["case", "contender", "median ms", "IQR ms", "vs baseline", "of limit", "relative L2", *names]
-    rows = []
-    for case, m in pairs:
-        own = [text(m.figures[key]) if key in m.figures else "" for key, (_, _, text) in figures.items()]
-        rows.append([case.name, m.name, *_timing(m), f"{m.verification.relative_l2:.0e}", *own])
-    yield from table(header, rows)
-    clocks = f"; clocks after them: {_clocks(result.clocks_after)}" if result.clocks_after else ""
+    titles, figures = figure_columns([m.figures for _, m in pairs])
+    rows = [
+        [case.name, m.name, *_timing(m), f"{m.verification.relative_l2:.0e}", *own]
+        for (case, m), own in zip(pairs, figures, strict=True)
+    ]
+    header = ["case", "contender", "median ms", "IQR ms", "vs baseline", "of limit", "relative L2"]
+    yield from table([*header, *titles], rows)
+    clocks = f"; clocks after them: {_listed(result.clocks_after)}" if result.clocks_after else ""
     end = "" if result.finished else " The run was cut after these cases."
     yield f"They took {result.seconds:,.0f} s{clocks}.{end}\n"
     if result.unavailable:
@@ -184,8 +172,21 @@ def suite_section(result: SuiteResult) -> Iterator[str]:
         yield ""
     if result.operators:
         yield "Where the time of a step goes, by operator (what the profiler cannot see into is left out):\n"
-        for contender, operators in result.operators.items():
-            yield from operator_table(contender, operators)
+    for contender, operators in result.operators.items():
+        if operators:
+            longest = operators[:OPERATORS_SHOWN]
+            rows = [[f"`{o.operator}`", str(o.calls), milliseconds(o.seconds), f"{o.share:.2f}"] for o in longest]
+            yield f"{contender}:\n"
+            yield from table(["operator", "calls", "ms", "share"], rows)
+
+
+def figure_columns(found: Sequence[Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+    """The titles of all figures, and the texts of each row."""
+    keys = dict.fromkeys(key for figures in found for key in figures)
+    kinds = {key: next(kind for kind in FIGURES if key.endswith(kind[0])) for key in keys}
+    titles = [(key.removesuffix(end) + unit).replace("_", " ") for key, (end, unit, _) in kinds.items()]
+    rows = [[text(figures[key]) if key in figures else "" for key, (_, _, text) in kinds.items()] for figures in found]
+    return titles, rows
 
 
 def _timing(m: Measurement) -> list[str]:
@@ -196,35 +197,12 @@ def _timing(m: Measurement) -> list[str]:
     return [milliseconds(m.timing.median), spread, f"{m.ratio:.2f}x" if m.ratio else "", share]
 
 
-def operator_table(contender: str, operators: Sequence[OperatorTime]) -> Iterator[str]:
-    """The longest operators of one step."""
-    if operators:
-        yield f"{contender}:\n"
-        rows = [
-            (f"`{row.operator}`", row.calls, milliseconds(row.seconds), f"{row.share:.2f}")
-            for row in operators[:OPERATORS_SHOWN]
-        ]
-        yield from table(["operator", "calls", "ms", "share"], rows)
-
-
 def build_section(name: str, report: Mapping[str, Any]) -> Iterator[str]:
     """A heading, where it was built, and a row an engine."""
     where = f"{report['machine']['cores']} {report['machine']['processor']} cores"
-    versions = ", ".join(f"{package} {version}" for package, version in report["versions"].items())
     yield f"### {report['model']}: {report['format']}, {report['dtype']}\n"
-    yield f"`{name}`: {where}; {versions}. Each submodule is built in a process of its own. Random weights.\n"
-    engines = report["engines"]
-    counts = [key for key in ("nodes", "hero_nodes") if any(key in engine for engine in engines)]
-    rows = [
-        [
-            f"`{engine['engine']}`",
-            *(f"{engine[key]:,}" if key in engine else "" for key in counts),
-            f"{engine['engine_bytes'] / 2**20:,.1f}",
-            f"{engine['weights_bytes'] / 2**20:,.0f}",
-            f"{engine['seconds']:,.0f}",
-            f"{engine['peak_memory_bytes'] / 2**30:.1f}",
-        ]
-        for engine in engines
-    ]
-    counted = [key.replace("_", " ") for key in counts]
-    yield from table(["engine", *counted, "engine MiB", "weights MiB", "seconds", "peak GiB"], rows)
+    yield f"`{name}`: {where}; {_listed(report['versions'])}. A process a submodule, random weights.\n"
+    built = [{key: engine[key] for key in BUILT if key in engine} for engine in report["engines"]]
+    titles, figures = figure_columns(built)
+    names = [f"`{engine['engine']}`" for engine in report["engines"]]
+    yield from table(["engine", *titles], [[name, *row] for name, row in zip(names, figures, strict=True)])

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import hero_kernels  # noqa: F401  (registers torch.ops.hero)
 from benchmarks.schema import Ceilings, Work
-from benchmarks.timing import CALL, Clock, step_clock
+from benchmarks.timing import device_clock
 from hero_rt.engines.manifest import DTYPES
 from hero_rt.models.hero import HeroModel, make_part
 from hero_rt.models.submodules import build_submodule
@@ -24,30 +24,21 @@ from hero_rt.spec.profile import Profile
 
 MATMUL_SIZE = {"cpu": 2048, "cuda": 8192}
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # several times the last-level cache
-SHORTEST = 8  # repeats; the shortest counts: a ceiling is what was reached once
+REPEATS = 11  # the shortest counts: a ceiling is what was reached once
 
 
 def measure_ceilings(device: torch.device, dtype: str) -> Ceilings:
     """Time a large product and a large copy. Random operands: a product of zeros draws less power and clocks higher."""
-    clock = step_clock(device)
+    clock = device_clock(device)
     size, num_bytes = MATMUL_SIZE[device.type], COPY_BYTES[device.type]
     a, b = (torch.randn(size, size, device=device).to(DTYPES[dtype]) for _ in range(2))
     product = torch.empty_like(a)
     source = torch.randint(256, (num_bytes,), device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    return Ceilings(
-        dtype=dtype,
-        flops_per_s=2 * size**3 / _shortest(clock, lambda: torch.mm(a, b, out=product)),
-        matmul_size=size,
-        bytes_per_s=2 * num_bytes / _shortest(clock, lambda: target.copy_(source)),
-        copy_bytes=num_bytes,
-    )
-
-
-def _shortest(clock: Clock, call: CALL) -> float:
-    for _ in range(3):
-        call()
-    return min(clock(call)[0] for _ in range(SHORTEST))
+    calls = (lambda: torch.mm(a, b, out=product), lambda: target.copy_(source))
+    multiply, copy = (min(clock(call)[0] for _ in range(REPEATS)) for call in calls)
+    flops, moved = 2 * size**3 / multiply, 2 * num_bytes / copy
+    return Ceilings(dtype=dtype, flops_per_s=flops, matmul_size=size, bytes_per_s=moved, copy_bytes=num_bytes)
 
 
 def _temporal_attention_flops(q: Sequence[int], *_: Any, **__: Any) -> int:
@@ -56,14 +47,9 @@ def _temporal_attention_flops(q: Sequence[int], *_: Any, **__: Any) -> int:
     return 4 * batch * tokens * frames**2 * channels
 
 
-def _no_products(*_: Any, **__: Any) -> int:
-    """Elementwise, as everything is that torch's counter leaves out."""
-    return 0
-
-
 FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.hero.temporal_attention_im3: _temporal_attention_flops,
-    torch.ops.hero.im3_blend: _no_products,
+    torch.ops.hero.im3_blend: lambda *_, **__: 0,  # elementwise, as everything is that torch's counter leaves out
 }
 
 
@@ -96,39 +82,29 @@ def work_of(module: nn.Module, inputs: Sequence[Tensor]) -> Work:
     return Work(flops=counter.get_total_flops(), bytes=num_bytes)
 
 
-def meta_model(config: HeroConfig, dtype: torch.dtype) -> HeroModel:
-    """The model's shapes with no data behind them."""
-
-    def make(part: str) -> nn.Module:
-        with torch.device("meta"):
-            return make_part(config, part)
-
-    return HeroModel(config, make, dtype, "meta")
-
-
 @functools.cache
 def submodule_work(preset: str, dtype: str, submodule: str, profile: Profile) -> Work:
     """One call of one submodule."""
-    model = meta_model(HeroConfig.from_preset(preset), DTYPES[dtype])
-    inputs, _ = submodule_io(submodule, model.config, profile, model.dtype)
-    tensors = [torch.empty(spec.shape, dtype=spec.dtype, device="meta") for spec in inputs.values()]
-    return work_of(build_submodule(model, submodule, profile), tensors)
+    config = HeroConfig.from_preset(preset)
+    inputs, _ = submodule_io(submodule, config, profile, DTYPES[dtype])
+    with torch.device("meta"):
+        model = HeroModel(config, functools.partial(make_part, config), DTYPES[dtype], "meta")
+        module = build_submodule(model, submodule, profile)
+        return work_of(module, [torch.empty(spec.shape, dtype=spec.dtype) for spec in inputs.values()])
 
 
-def clip_work(preset: str, dtype: str, profile: Profile, steps: int) -> Work:
-    """One window from frames to frames: everything constant once, `steps` denoising steps, the decoder."""
-    once = [submodule_work(preset, dtype, name, profile) for name in SUBMODULES if name != "unet_step"]
-    return functools.reduce(Work.__add__, once, submodule_work(preset, dtype, "unet_step", profile) * steps)
+def clip_work(preset: str, dtype: str, profile: Profile, steps: int, windows: int = 1) -> Work:
+    """Windows from frames to frames: everything constant once, `steps` denoising steps, the decoder."""
+    times = dict.fromkeys(SUBMODULES, windows) | {"unet_step": windows * steps}
+    works = [(submodule_work(preset, dtype, name, profile), count) for name, count in times.items()]
+    return Work(flops=sum(work.flops * n for work, n in works), bytes=sum(work.bytes * n for work, n in works))
 
 
 def boundary_bytes(preset: str, dtype: str, profile: Profile) -> int:
     """Every tensor that a submodule takes or returns, each once: outputs that others read are the same tensors."""
     config = HeroConfig.from_preset(preset)
-    specs: Specs = {}
-    for name in SUBMODULES:
-        inputs, outputs = submodule_io(name, config, profile, DTYPES[dtype])
-        specs |= inputs | outputs
-    return bytes_of(specs)
+    pairs = [submodule_io(name, config, profile, DTYPES[dtype]) for name in SUBMODULES]
+    return bytes_of({name: spec for pair in pairs for specs in pair for name, spec in specs.items()})
 
 
 def bytes_of(specs: Specs) -> int:

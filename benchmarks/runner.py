@@ -30,15 +30,27 @@ def run_suites(suites: Mapping[str, SuiteRun], settings: Settings, out: Path | N
     environment.clocks = read_clocks(device)  # of a device that has just worked: idle, it clocks down
     say(f"{environment.machine}: {_rates(ceilings)}")
     run = Run(environment=environment, settings=settings.model_dump(mode="json"), ceilings=ceilings, suites=[])
-    finished: list[SuiteResult] = []
+
+    def keep(result: SuiteResult, context: Context, started: float) -> None:
+        result.seconds, result.clocks_after = round(time.perf_counter() - started, 1), read_clocks(device)
+        result.unavailable, result.operators = context.unavailable, context.operators
+        if out is not None:
+            write_run(out, run)
+
     for name, suite in suites.items():
-        for result in _results(name, suite, Context(settings, run.ceilings, say)):
-            run.suites = [*finished, result]
-            if result.finished:  # measured again: a limit taken in a slow minute flatters every share of it
-                run.raise_ceilings(measure_ceilings(device, settings.dtype))
-            if out is not None:
-                write_run(out, run)
-        finished = run.suites
+        state = SuiteResult(suite=name, finished=False), Context(settings, run.ceilings, say), time.perf_counter()
+        result, context, _ = state
+        run.suites.append(result)
+        keep(*state)
+        for case in suite(context):
+            result.cases.append(case)
+            for line in lines(name, case):
+                say(line)
+            keep(*state)
+        result.finished = True
+        # measured again: a limit taken in a slow minute flatters every share of it
+        run.raise_ceilings(measure_ceilings(device, settings.dtype))
+        keep(*state)
     if run.ceilings != ceilings:
         say(f"measured after the suites: {_rates(run.ceilings)}; shares of the limit are written for these")
     if mismatches := [name for result in run.suites for name in result.mismatches]:
@@ -49,31 +61,6 @@ def run_suites(suites: Mapping[str, SuiteRun], settings: Settings, out: Path | N
 
 def _rates(ceilings: Ceilings) -> str:
     return f"{ceilings.flops_per_s / 1e12:.3g} TFLOP/s {ceilings.dtype}, {ceilings.bytes_per_s / 1e9:.4g} GB/s copied"
-
-
-def _results(name: str, suite: SuiteRun, context: Context) -> Iterator[SuiteResult]:
-    """The suite's result as far as it has got: before the first case, after each, and at its end."""
-    started = time.perf_counter()
-    cases: list[Case] = []
-
-    def result(finished: bool) -> SuiteResult:
-        return SuiteResult(
-            suite=name,
-            finished=finished,
-            seconds=round(time.perf_counter() - started, 1),
-            cases=cases,
-            unavailable=context.unavailable,
-            operators=context.operators,
-            clocks_after=read_clocks(context.device),
-        )
-
-    yield result(finished=False)
-    for case in suite(context):
-        cases.append(case)
-        for line in lines(name, case):
-            context.say(line)
-        yield result(finished=False)
-    yield result(finished=True)
 
 
 def lines(suite: str, case: Case) -> Iterator[str]:

@@ -60,12 +60,6 @@ class Work(_Strict):
     flops: int
     bytes: int
 
-    def __add__(self, other: "Work") -> "Work":
-        return Work(flops=self.flops + other.flops, bytes=self.bytes + other.bytes)
-
-    def __mul__(self, times: int) -> "Work":
-        return Work(flops=self.flops * times, bytes=self.bytes * times)
-
     def limit(self, ceilings: Ceilings) -> float:
         """No implementation is faster on this machine, seconds."""
         return max(self.flops / ceilings.flops_per_s, self.bytes / ceilings.bytes_per_s)
@@ -149,8 +143,8 @@ class SuiteResult(_Strict):
 
     suite: str
     finished: bool = True
-    seconds: float
-    cases: list[Case]
+    seconds: float = 0.0
+    cases: list[Case] = []
     unavailable: list[Unavailable] = []
     operators: dict[str, list[OperatorTime]] = {}  # by contender
     clocks_after: dict[str, str] = {}

@@ -1,9 +1,10 @@
 """What a run is asked for. What is not asked for follows from the device."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile
@@ -45,15 +46,10 @@ class Settings(BaseModel):
         kind = device.partition(":")[0]
         if kind not in DEFAULTS:
             raise ValueError(f"--device {device!r} is not cpu, cuda or cuda:N")
-        return {"device": device} | DEFAULTS[kind] | asked
-
-    @field_validator("size")
-    @classmethod
-    def _sizes_are_two_numbers(cls, size: tuple[str, ...]) -> tuple[str, ...]:
-        for text in size:
+        for text in asked.get("size", ()):
             if [part.isdigit() for part in text.split("x")] != [True, True]:
-                raise ValueError(f"{text!r} is not WIDTHxHEIGHT, for instance 256x256")
-        return size
+                raise ValueError(f"--size {text!r} is not WIDTHxHEIGHT, for instance 256x256")
+        return {"device": device} | DEFAULTS[kind] | asked
 
     @property
     def config(self) -> HeroConfig:
@@ -67,5 +63,4 @@ class Settings(BaseModel):
 
     def first_profile(self) -> Profile:
         """The first canvas without guidance."""
-        width, height = map(int, self.size[0].split("x"))
-        return Profile(width, height, self.config.num_frames)
+        return replace(self.profiles()[0], guided=False)

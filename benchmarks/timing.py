@@ -4,9 +4,8 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -16,22 +15,32 @@ CALL = Callable[[], Any]
 STEPS_A_TURN = 4  # on a GPU, as a loop runs them
 
 
-class Clock(Protocol):
-    """Times a turn of `calls` calls: the seconds of one, and what the last returned, to judge what was timed."""
+class Clock:
+    """Times a turn of `calls` calls: the seconds of one, and what the last returned, to judge what was timed.
 
-    calls: int
+    This one is for work that host and device share, with the device idle before and after. `seconds` reads the time
+    from what a call returned, where that timed itself, as a process does that leaves out its own start.
+    """
 
-    def __call__(self, call: CALL) -> tuple[float, Any]: ...
+    def __init__(self, device: torch.device, calls: int = 1, seconds: Callable[[Any], float] | None = None):
+        self.device, self.calls, self._seconds = device, calls, seconds
+
+    def __call__(self, call: CALL) -> tuple[float, Any]:
+        synchronize(self.device)
+        started = time.perf_counter()
+        out = call()
+        synchronize(self.device)
+        return self._seconds(out) if self._seconds else time.perf_counter() - started, out
 
 
-class CudaClock:
+class CudaClock(Clock):
     """Device time between two events, after the second-level cache was flushed: data come from memory.
 
     With several calls in a row the host prepares one while the device computes another, as in a denoising loop.
     """
 
     def __init__(self, device: torch.device, calls: int = 1):
-        self.calls = calls
+        super().__init__(device, calls)
         size = torch.cuda.get_device_properties(device).L2_cache_size
         self._flush = torch.empty(max(2 * size, 1 << 26), dtype=torch.uint8, device=device)
 
@@ -72,62 +81,22 @@ class GraphClock(CudaClock):
         return out  # the memory that the replay wrote
 
 
-class HostClock:
-    """Time of work that host and device share, with the device idle before and after."""
-
-    calls = 1
-
-    def __init__(self, device: torch.device):
-        self._device = device
-
-    def __call__(self, call: CALL) -> tuple[float, Any]:
-        synchronize(self._device)
-        started = time.perf_counter()
-        out = call()
-        synchronize(self._device)
-        return time.perf_counter() - started, out
-
-
-class OwnClock:
-    """Of a call that timed itself, as a process does that leaves out its own start; `seconds` reads its outcome."""
-
-    calls = 1
-
-    def __init__(self, seconds: Callable[[Any], float]):
-        self._seconds = seconds
-
-    def __call__(self, call: CALL) -> tuple[float, Any]:
-        out = call()
-        return self._seconds(out), out
-
-
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def step_clock(device: torch.device) -> Clock:
-    """For denoising steps."""
-    return CudaClock(device, STEPS_A_TURN) if device.type == "cuda" else HostClock(device)
-
-
-def kernel_clock(device: torch.device, calls: int) -> Clock:
-    """For kernels of microseconds, `calls` in one graph: what the events and a graph's launch take is shared."""
-    return GraphClock(device, calls) if device.type == "cuda" else HostClock(device)
-
-
-@dataclass(frozen=True)
-class Timed:
-    """The timing of a call's turns, and what the last of them returned."""
-
-    timing: Timing
-    last: Any
+def device_clock(device: torch.device, calls: int = STEPS_A_TURN, graph: bool = False) -> Clock:
+    """For denoising steps. `graph`: for kernels of microseconds, which share what the events and a launch take."""
+    if device.type != "cuda":
+        return Clock(device)
+    return GraphClock(device, calls) if graph else CudaClock(device, calls)
 
 
 def interleave(
     calls: Mapping[str, CALL], clock: Clock, warmup: int, repeats: int, attempt: Callable[[str, CALL], Any]
-) -> dict[str, Timed]:
-    """Each call once a round, `warmup` rounds unrecorded, then `repeats` recorded.
+) -> dict[str, tuple[Timing, Any]]:
+    """Each call once a round, `warmup` rounds unrecorded, then `repeats` recorded: the timing, and the last result.
 
     attempt: runs one turn, under the call's name; a call for which it returns None takes no further turn and is left
     out.
@@ -143,13 +112,13 @@ def interleave(
             seconds, last[name] = seen
             if turn >= warmup:
                 samples[name].append(seconds)
-    return {name: Timed(summarise(values, warmup, clock.calls), last[name]) for name, values in samples.items()}
+    return {name: (summarise(values, warmup, clock.calls), last[name]) for name, values in samples.items()}
 
 
 def summarise(samples: list[float], warmup: int, calls: int = 1) -> Timing:
     """Quartiles include the ends (the samples are all there is, not a draw from more)."""
     several = len(samples) > 1
     lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive") if several else samples * 3
-    rounded = [round(value, 9) for value in samples]
     spread = {"median": median, "lower_quartile": lower, "upper_quartile": upper}
-    return Timing(warmup=warmup, repeats=len(samples), calls=calls, samples=rounded, **spread)
+    samples = [round(value, 9) for value in samples]
+    return Timing(warmup=warmup, repeats=len(samples), calls=calls, samples=samples, **spread)

@@ -25,10 +25,8 @@ def contender_names(settings: Settings, compiled: bool) -> list[str]:
 
 def open_contender(settings: Settings, name: str, model: HeroModel) -> EngineSet:
     """`model` is what the eager ones run. Raises EngineError where a format does not run here."""
-    if name == BASELINE:
-        return EagerEngines(model)
-    if name == UNCACHED:
-        return UncachedEngines(model)
+    if name in (BASELINE, UNCACHED):
+        return EagerEngines(model) if name == BASELINE else UncachedEngines(model)
     if name in COMPILED:
         return CompiledEngines(model, COMPILED[name])
     return BuiltEngines(settings, name)

@@ -45,39 +45,34 @@ class BuiltEngines(EngineSet):
         self._build = BuildSettings.of(Checkpoint("random", settings.preset), self.format, settings.dtype, **options)
         super().__init__(settings.config, DTYPES[settings.dtype], torch.device(settings.device))
         self._root = settings.cache / f"{settings.preset}-{settings.dtype}-{name}-{self.device.type}"
-        self._folders: dict[tuple[int, int], EngineFolder] = {}
-        self._complete: dict[Profile, Path] = {}  # checking what is there reads all of it
+        self._folders: dict[Profile, EngineFolder] = {}
 
-    def _open(self, submodule: str, profile: Profile) -> Engine:
-        """Raises HeroError where it cannot be built or opened here."""
-        return self._opened(profile).open(submodule, profile)
+    def folder(self, profile: Profile) -> EngineFolder:
+        """The folder of a profile's canvas, with every engine that the run asks for at that canvas.
 
-    def complete(self, profile: Profile) -> Path:
-        """The folder of a profile's canvas, with every engine that the run asks for at that canvas."""
-        if profile in self._complete:
-            return self._complete[profile]
-        folder = self._root / f"{profile.width}x{profile.height}x{profile.frames}"
-        same = [p for p in self._run.profiles() if (p.width, p.height) == (profile.width, profile.height)]
-        jobs = max(1, min(len(SUBMODULES), (os.cpu_count() or 1) // _CORES_A_BUILD))
-        build_engines(self._build, folder, [*{profile, *same}], jobs=jobs)
-        self._complete |= dict.fromkeys([profile, *same], folder)
-        return folder
+        Raises HeroError where one cannot be built or opened here.
+        """
+        if profile not in self._folders:
+            path = self._root / f"{profile.width}x{profile.height}x{profile.frames}"
+            asked = self._run.profiles()
+            same = [profile, *(p for p in asked if (p.width, p.height) == (profile.width, profile.height))]
+            jobs = max(1, min(len(SUBMODULES), (os.cpu_count() or 1) // _CORES_A_BUILD))
+            build_engines(self._build, path, list(dict.fromkeys(same)), jobs=jobs)
+            self._folders |= dict.fromkeys(same, EngineFolder(path, self._run.device))
+        return self._folders[profile]
 
-    def path(self, submodule: str, profile: Profile) -> Path:
-        """Of one engine's file."""
-        opened = self._opened(profile)
+    def file(self, submodule: str, profile: Profile) -> Path:
+        """Of one engine."""
+        opened = self.folder(profile)
         record = opened.manifest.find(submodule, profile)
         if record is None:
             raise EngineError(f"{opened.folder} has no {submodule} engine for {profile}")
         return opened.folder / record.file
 
+    def _open(self, submodule: str, profile: Profile) -> Engine:
+        return self.folder(profile).open(submodule, profile)
+
     def _close(self) -> None:
         for folder in self._folders.values():
             folder.close()
         self._folders.clear()
-
-    def _opened(self, profile: Profile) -> EngineFolder:
-        canvas = (profile.width, profile.height)
-        if canvas not in self._folders:
-            self._folders[canvas] = EngineFolder(self.complete(profile), self._run.device)
-        return self._folders[canvas]

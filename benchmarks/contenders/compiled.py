@@ -31,7 +31,6 @@ class CompiledEngines(EngineSet):
         def own_outputs(*inputs: Tensor):
             """Graphs hand out buffers that their next replay overwrites."""
             torch.compiler.cudagraph_mark_step_begin()
-            out = compiled(*inputs)
-            return out.clone() if isinstance(out, Tensor) else tuple(tensor.clone() for tensor in out)
+            return torch.utils._pytree.tree_map(torch.clone, compiled(*inputs))
 
         return own_outputs

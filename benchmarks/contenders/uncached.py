@@ -1,7 +1,5 @@
 """Baselines that cache less than this project does: the step recomputes what stays constant while denoising."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -14,6 +12,7 @@ from hero_rt.spec.config import NUM_ATTENTIONS
 from hero_rt.spec.profile import Profile
 
 NUM_EMBEDS = 2  # clip_embeds, openclip_embeds
+STEP = ("sample", "timestep", "condition")
 
 
 def step_io(model: HeroModel, profile: Profile) -> tuple[Specs, Specs]:
@@ -32,7 +31,7 @@ def uncached_step(model: HeroModel, profile: Profile) -> ModuleEngine:
     step, refnet, flow = (build_submodule(model, name, profile) for name in ("unet_step", "refnet", "flow_encoder"))
     inputs, outputs = step_io(model, profile)
     flow_inputs, _ = submodule_io("flow_encoder", model.config, profile, model.dtype)  # flow_mask, the two embeds
-    semantic = without(inputs, "sample", "timestep", "condition", "ref_", "flow_residual")
+    semantic = without(inputs, *STEP, "ref_", "flow_residual")
 
     def forward(sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:
         split = len(constants) - 1 - NUM_EMBEDS
@@ -41,7 +40,7 @@ def uncached_step(model: HeroModel, profile: Profile) -> ModuleEngine:
         residuals = flow(flow_mask, *embeds)
         return step(sample, timestep, condition, *reference, *semantic_constants, *residuals)
 
-    own = {name: inputs[name] for name in ("sample", "timestep", "condition")} | semantic | flow_inputs
+    own = {name: inputs[name] for name in STEP} | semantic | flow_inputs
     return ModuleEngine(f"eager-uncached unet_step {profile}", forward, own, outputs, model.device)
 
 
@@ -53,14 +52,14 @@ def raw_features_step(model: HeroModel, profile: Profile) -> ModuleEngine:
     step = build_submodule(model, "unet_step", profile)
     inputs, outputs = step_io(model, profile)
     features = {name.replace("ref_k", "ref_feature"): spec for name, spec in inputs.items() if name.startswith("ref_k")}
-    rest = without(inputs, "sample", "timestep", "condition", "ref_")
+    rest = without(inputs, *STEP, "ref_")
 
     def forward(sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:
         projected = model["unet"].project_reference(constants[:NUM_ATTENTIONS])
         reference = (*(k for k, _ in projected), *(v for _, v in projected))
         return step(sample, timestep, condition, *reference, *constants[NUM_ATTENTIONS:])
 
-    own = {name: inputs[name] for name in ("sample", "timestep", "condition")} | features | rest
+    own = {name: inputs[name] for name in STEP} | features | rest
     return ModuleEngine(f"eager-raw-features unet_step {profile}", forward, own, outputs, model.device)
 
 
@@ -82,8 +81,7 @@ class UncachedEngines(EngineSet):
     def _open(self, submodule: str, profile: Profile) -> Engine:
         if submodule == "refnet":  # the step runs it
             inputs, _ = submodule_io(submodule, self.config, profile, self.dtype)
-            nothing: Callable[..., tuple] = lambda *_: ()  # noqa: E731
-            return ModuleEngine("eager-uncached refnet", nothing, inputs, {}, self.device)
+            return ModuleEngine("eager-uncached refnet", lambda *_: (), inputs, {}, self.device)
         if submodule == "unet_step":
             return uncached_step(self.model, profile)
         return EagerEngine(self.model, submodule, profile)

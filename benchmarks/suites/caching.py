@@ -9,11 +9,9 @@ from benchmarks.measure import Contender, measure
 from benchmarks.roofline import bytes_of, submodule_work
 from benchmarks.schema import Case
 from benchmarks.suites.unet_step import ROUNDS, PreparedStep
-from benchmarks.timing import step_clock
+from benchmarks.timing import device_clock
 from hero_rt.engines.eager import EagerEngine
 from hero_rt.engines.engine import Engine
-
-RAW = "eager-raw-features"
 
 
 def run(context: Context) -> Iterator[Case]:
@@ -23,18 +21,12 @@ def run(context: Context) -> Iterator[Case]:
         step.constants |= reference_features(context.truth.model, profile, *read)
         engines: dict[str, Engine] = {
             BASELINE: EagerEngine(context.model, "unet_step", profile),
-            RAW: raw_features_step(context.model, profile),
+            "eager-raw-features": raw_features_step(context.model, profile),
             UNCACHED: uncached_step(context.model, profile),
         }
-        case = measure(
-            context,
-            context.case_name(profile),
-            {name: Contender(step.bind(engine), step.check) for name, engine in engines.items()},
-            baseline=BASELINE,
-            clock=step_clock(context.device),
-            rounds=ROUNDS,
-            work=submodule_work(context.settings.preset, context.settings.dtype, "unet_step", profile),
-        )
+        contenders = {name: Contender(step.bind(engine), step.check) for name, engine in engines.items()}
+        work = submodule_work(context.settings.preset, context.settings.dtype, "unet_step", profile)
+        case = measure(context, context.case_name(profile), contenders, device_clock(context.device), ROUNDS, work)
         for m in case.measurements:
             if m.timing is not None:
                 m.figures["bound_bytes"] = float(bytes_of(without(engines[m.name].inputs, "sample", "timestep")))

@@ -11,7 +11,7 @@ from benchmarks.contenders.uncached import UncachedEngines
 from benchmarks.context import Context
 from benchmarks.measure import Contender, measure
 from benchmarks.schema import Case, Verification
-from benchmarks.timing import HostClock
+from benchmarks.timing import Clock
 from hero_rt.outpainter import Outpainter
 from hero_rt.spec.profile import Profile
 
@@ -29,15 +29,11 @@ def run(context: Context) -> Iterator[Case]:
                 continue
             outpaint = partial(outpaint_clip, Outpainter(engines), profile)
             want = [outpaint(seed) for seed in range(clips)]
-            case = measure(
-                context,
-                f"{name} {context.case_name(profile, STEPS, 'steps,', clips, 'clips')}",
-                {f"{n} at once": Contender(partial(at_once, n, outpaint), partial(equal, want=want)) for n in CALLERS},
-                baseline=f"{CALLERS[0]} at once",
-                clock=HostClock(context.device),
-                rounds=ROUNDS,
-                work=context.clip_work(profile, STEPS) * clips,
-            )
+            check = partial(equal, want=want)
+            contenders = {f"{n} at once": Contender(partial(at_once, n, outpaint), check) for n in CALLERS}
+            case_name = f"{name} {context.case_name(profile, STEPS, 'steps,', clips, 'clips')}"
+            clock, work = Clock(context.device), context.clip_work(profile, STEPS, clips)
+            case = measure(context, case_name, contenders, clock, ROUNDS, work, baseline="1 at once")
             for m in case.measurements:
                 if m.timing is not None:
                     m.figures["frames_per_s"] = profile.frames * clips / m.timing.median
@@ -47,8 +43,8 @@ def run(context: Context) -> Iterator[Case]:
 def outpaint_clip(outpainter: Outpainter, profile: Profile, seed: int) -> np.ndarray:
     """One window; every seed is another clip, with noise of its own."""
     clip, frame = pan_for(profile, profile.frames, seed)
-    request = request_for(frame, profile, STEPS).model_copy(update={"seed": seed})
-    return np.concatenate(list(outpainter.session(clip, request).run(clip.frames())))
+    session = outpainter.session(clip, request_for(frame, profile, STEPS, seed=seed))
+    return np.concatenate(list(session.run(clip.frames())))
 
 
 def at_once(callers: int, outpaint: partial) -> list[np.ndarray]:

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 from functools import partial
-from operator import attrgetter
 from statistics import median
 
 from benchmarks.clip import outpaint_pan
-from benchmarks.contenders import BASELINE
 from benchmarks.context import Context
 from benchmarks.fresh_process import ClipJob, ClipOutcome, Ends, run_in_fresh_process
-from benchmarks.measure import Contender, measure
+from benchmarks.measure import Contender, check_ends, measure
 from benchmarks.schema import Case
-from benchmarks.timing import OwnClock
+from benchmarks.timing import Clock
 
 STEPS = 4  # few: what is cold is paid once, steps are the other suites' subject
 ROUNDS = 0, 3
@@ -28,16 +26,10 @@ def run(context: Context) -> Iterator[Case]:
                 if folder is not None:
                     job = ClipJob(context.settings, name, folder, profile, profile.frames, STEPS, "stream")
                     call = partial(run_in_fresh_process, job)
-                    contenders[name] = Contender(call, partial(want.check, context), _figures)
-            yield measure(
-                context,
-                context.case_name(profile, STEPS, "steps"),
-                contenders,
-                baseline=BASELINE,
-                clock=OwnClock(attrgetter("cold")),
-                rounds=ROUNDS,
-                work=context.clip_work(profile, STEPS),
-            )
+                    contenders[name] = Contender(call, partial(check_ends, context, want), _figures)
+            clock = Clock(context.device, seconds=lambda outcome: outcome.open + outcome.first_window)
+            work = context.clip_work(profile, STEPS)
+            yield measure(context, context.case_name(profile, STEPS, "steps"), contenders, clock, ROUNDS, work)
 
 
 def _figures(timed: list[ClipOutcome]) -> dict[str, float]:

@@ -13,13 +13,13 @@ from statistics import median
 import numpy as np
 
 from benchmarks.clip import FRAME_RATE, ClipRun, pan_for, request_for, run_clip
-from benchmarks.contenders import BASELINE
 from benchmarks.context import Context
 from benchmarks.fresh_process import ClipJob, run_in_fresh_process
-from benchmarks.measure import Contender, compare, measure, psnr_of
+from benchmarks.measure import Contender, compare, measure
 from benchmarks.roofline import boundary_bytes
 from benchmarks.schema import Case, Verification
-from benchmarks.timing import HostClock
+from benchmarks.timing import Clock
+from hero_export.verify import psnr_of
 from hero_rt.engines.engine import EngineSet
 from hero_rt.spec.profile import Profile
 from hero_rt.video import create_video, open_video
@@ -33,14 +33,13 @@ VIDEO_RUNS = 3
 def run(context: Context) -> Iterator[Case]:
     with context.contenders() as sets:
         for profile in context.settings.profiles():
-            here = {name: engines for name, engines in sets.items() if context.opens(name, engines, profile)}
-            seen = {
-                name: context.attempt(f"{name} {profile}", partial(peak_memory, context, name, engines, profile))
-                for name, engines in here.items()
-            }
-            memory = {name: figures for name, figures in seen.items() if figures is not None}
+            memory = {}
+            for name, engines in sets.items():
+                look = partial(peak_memory, context, name, engines, profile)
+                if context.opens(name, engines, profile) and (seen := context.attempt(f"{name} {profile}", look)):
+                    memory[name] = seen
             for steps in context.settings.steps:
-                yield measure_clip(context, profile, steps, {name: here[name] for name in memory}, memory)
+                yield measure_clip(context, profile, steps, {name: sets[name] for name in memory}, memory)
 
 
 def peak_memory(context: Context, name: str, engines: EngineSet, profile: Profile) -> dict[str, float]:
@@ -50,8 +49,8 @@ def peak_memory(context: Context, name: str, engines: EngineSet, profile: Profil
     seen = run_in_fresh_process(ClipJob(settings, name, folder, profile, profile.frames, MEMORY_STEPS, "joint"))
     boundary = boundary_bytes(settings.preset, settings.dtype, profile)
     scratch = max(0, seen.peak_bytes - seen.weights_bytes - boundary)
-    names = ("peak_bytes", "weights_bytes", "boundary_bytes", "scratch_bytes")
-    return dict(zip(names, map(float, (seen.peak_bytes, seen.weights_bytes, boundary, scratch)), strict=True))
+    parts = {"peak": seen.peak_bytes, "weights": seen.weights_bytes, "boundary": boundary, "scratch": scratch}
+    return {f"{part}_bytes": float(num_bytes) for part, num_bytes in parts.items()}
 
 
 def measure_clip(
@@ -72,15 +71,12 @@ def measure_clip(
         phases = ("prepare", "denoise", "decode")
         return {f"{phase}_s": median(getattr(r, phase) for r in timed) for phase in phases} | memory[name] | video
 
-    return measure(
-        context,
-        context.case_name(profile, steps, "steps"),
-        {name: Contender(partial(run_clip, sets[name], clip, request), check, partial(figures, name)) for name in sets},
-        baseline=BASELINE,
-        clock=HostClock(context.device),
-        rounds=(WARMUP[context.device.type], REPEATS),
-        work=context.clip_work(profile, steps),
-    )
+    contenders = {
+        name: Contender(partial(run_clip, engines, clip, request), check, partial(figures, name))
+        for name, engines in sets.items()
+    }
+    rounds, work = (WARMUP[context.device.type], REPEATS), context.clip_work(profile, steps)
+    return measure(context, context.case_name(profile, steps, "steps"), contenders, Clock(context.device), rounds, work)
 
 
 def video_io(result: np.ndarray, source: np.ndarray) -> dict[str, float]:

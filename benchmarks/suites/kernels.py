@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from benchmarks.context import Context
 from benchmarks.measure import Contender, measure
 from benchmarks.schema import Case, Verification, Work
 from benchmarks.settings import Settings
-from benchmarks.timing import kernel_clock
+from benchmarks.timing import device_clock
 from hero_kernels.temporal_attention_im3.op import composed
 from hero_kernels.temporal_attention_im3.op import temporal_attention_im3 as operator
 from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3 as reference
@@ -58,14 +59,12 @@ class Rotation:
     """
 
     def __init__(self, form: Callable[..., Tensor], copies: Sequence[tuple]):
-        self._form, self._copies = form, copies
-        self._results: list[Tensor | None] = [None] * len(copies)
-        self._next = 0
+        self._form, self._turns = form, cycle(enumerate(copies))
+        self._results: dict[int, Tensor] = {}
 
     def __call__(self) -> Tensor:
-        index = self._next
-        self._next = (index + 1) % len(self._copies)
-        self._results[index] = result = self._form(*self._copies[index])
+        index, operands = next(self._turns)
+        self._results[index] = result = self._form(*operands)
         return result
 
 
@@ -97,9 +96,8 @@ class Bench:
         self.context, self.operands = context, operands
         self.q, self.k, v, alpha = operands.make(context.device)
         self.calls = calls_a_turn(operands, context.device)
-        self._copies = [
-            (self.q.clone(), self.k.clone(), v.clone(), alpha, operands.num_heads) for _ in range(self.calls)
-        ]
+        turns = range(self.calls)
+        self._copies = [(self.q.clone(), self.k.clone(), v.clone(), alpha, operands.num_heads) for _ in turns]
         self._check = checker(operands, self.q, self.k, v, alpha)
 
     def form(self, form: Callable[..., Tensor]) -> Contender:
@@ -112,9 +110,8 @@ class Bench:
         return Contender(Rotation(Tensor.copy_, halves), partial(same, want=source))
 
     def measure(self, name: str, contenders: dict[str, Contender], baseline: str) -> Case:
-        clock = kernel_clock(self.context.device, self.calls)
-        work = self.operands.work
-        return measure(self.context, name, contenders, baseline=baseline, clock=clock, rounds=ROUNDS, work=work)
+        clock = device_clock(self.context.device, self.calls, graph=True)
+        return measure(self.context, name, contenders, clock, ROUNDS, self.operands.work, baseline)
 
 
 def run(context: Context) -> Iterator[Case]:

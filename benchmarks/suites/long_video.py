@@ -6,14 +6,13 @@ from operator import attrgetter
 from statistics import median
 
 from benchmarks.clip import outpaint_pan, pan_for, request_for
-from benchmarks.contenders import BASELINE
 from benchmarks.contenders.uncached import step_io, without
 from benchmarks.context import Context
 from benchmarks.fresh_process import ClipJob, ClipOutcome, Ends, run_in_fresh_process
-from benchmarks.measure import Contender, measure, verified_counts
+from benchmarks.measure import Contender, check_ends, measure, verified_counts
 from benchmarks.roofline import bytes_of
 from benchmarks.schema import Case
-from benchmarks.timing import OwnClock
+from benchmarks.timing import Clock
 from hero_rt.engines.engine import EngineSet
 from hero_rt.plan import resolve
 from hero_rt.request import Mode, OutpaintRequest
@@ -49,8 +48,8 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
     def contender(name: str, engines: EngineSet) -> Contender:
         folder = context.folder(engines, profile)
         job = ClipJob(context.settings, name, folder, profile, num_frames, STEPS, mode, warm=True)
-        # the first window is not timed: the verified process is as warm as the others
-        return Contender(verified_counts(partial(run_in_fresh_process, job)), partial(want.check, context), figures)
+        call = verified_counts(partial(run_in_fresh_process, job))  # it is as warm as the others
+        return Contender(call, partial(check_ends, context, want), figures)
 
     def figures(timed: list[ClipOutcome]) -> dict[str, float]:
         return {
@@ -60,12 +59,8 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
             "peak_bytes": max(run.peak_bytes for run in timed),
         }
 
-    return measure(
-        context,
-        context.case_name(profile, STEPS, "steps", mode, num_frames, "frames"),
-        {name: contender(name, engines) for name, engines in sets.items()},
-        baseline=BASELINE,
-        clock=OwnClock(attrgetter("total")),
-        rounds=(0, REPEATS if num_frames <= LONGEST_REPEATED else 1),
-        work=context.clip_work(profile, STEPS) * windows,
-    )
+    contenders = {name: contender(name, engines) for name, engines in sets.items()}
+    case_name = context.case_name(profile, STEPS, "steps", mode, num_frames, "frames")
+    clock = Clock(context.device, seconds=attrgetter("total"))
+    rounds = 0, REPEATS if num_frames <= LONGEST_REPEATED else 1
+    return measure(context, case_name, contenders, clock, rounds, context.clip_work(profile, STEPS, windows))

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.clip import pan_for
-from benchmarks.contenders import BASELINE
 from benchmarks.contenders.built import BuiltEngines
 from benchmarks.contenders.uncached import UncachedEngines
 from benchmarks.context import Context
@@ -15,7 +14,7 @@ from benchmarks.measure import Contender, compare, measure
 from benchmarks.operators import profile_onnx, profile_operators
 from benchmarks.roofline import submodule_work
 from benchmarks.schema import Case, OperatorTime, Verification
-from benchmarks.timing import step_clock
+from benchmarks.timing import device_clock
 from hero_rt.engines.engine import Engine, EngineSet
 from hero_rt.spec.profile import Profile
 from hero_rt.stages.flow import optical_flow
@@ -26,20 +25,14 @@ TIMESTEP = 501.0
 
 
 def run(context: Context) -> Iterator[Case]:
-    settings, clock = context.settings, step_clock(context.device)
+    settings, clock = context.settings, device_clock(context.device)
     with context.contenders(compiled=True) as sets:
         for profile in settings.profiles():
             step = PreparedStep(context, profile)
             calls = {name: context.attempt(f"{name} {profile}", partial(step.of, sets[name])) for name in sets}
-            case = measure(
-                context,
-                context.case_name(profile),
-                {name: Contender(call, step.check) for name, call in calls.items() if call is not None},
-                baseline=BASELINE,
-                clock=clock,
-                rounds=ROUNDS,
-                work=submodule_work(settings.preset, settings.dtype, "unet_step", profile),
-            )
+            contenders = {name: Contender(call, step.check) for name, call in calls.items() if call is not None}
+            work = submodule_work(settings.preset, settings.dtype, "unet_step", profile)
+            case = measure(context, context.case_name(profile), contenders, clock, ROUNDS, work)
             for m in case.measurements:
                 call = calls[m.name]
                 if m.timing is not None and call is not None:
@@ -53,7 +46,7 @@ def _operators(
     context: Context, engines: EngineSet, profile: Profile, call: Callable[[], Tensor]
 ) -> list[OperatorTime]:
     if isinstance(engines, BuiltEngines) and engines.format == "onnxruntime" and context.device.type == "cpu":
-        return profile_onnx(engines.path("unet_step", profile))
+        return profile_onnx(engines.file("unet_step", profile))
     return profile_operators(call, context.device)
 
 

@@ -132,7 +132,7 @@ def verify(
             latents_error, psnr = math.inf, 0.0
             if all(math.isfinite(row.relative_l2) for rows in outputs.values() for row in rows):
                 latents, frames = _run(engines, source, frame, profile)
-                latents_error, psnr = relative_l2(latents, want_latents), _psnr(frames, want_frames)
+                latents_error, psnr = relative_l2(latents, want_latents), psnr_of(frames, want_frames)
             clips.append(
                 ClipParity(
                     profile=str(profile),
@@ -259,7 +259,7 @@ def _synthetic_pan(num_frames: int) -> np.ndarray:
     return np.stack([scene[:, 4 * t : 4 * t + 256] for t in range(num_frames)])
 
 
-def _psnr(got: np.ndarray, want: np.ndarray) -> float:
+def psnr_of(got: np.ndarray, want: np.ndarray) -> float:
     """Over all frames, in dB; equal frames give 100."""
     error = float(np.mean((got.astype(np.float64) - want) ** 2))
     return 10 * math.log10(255**2 / error) if error > 0 else 100.0

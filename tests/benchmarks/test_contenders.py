@@ -7,10 +7,9 @@ from benchmarks.clip import pan_for, request_for, run_clip
 from benchmarks.contenders import built, contender_names
 from benchmarks.contenders.built import BuiltEngines
 from benchmarks.contenders.uncached import UncachedEngines
-from benchmarks.fresh_process import stored_bytes
+from benchmarks.fresh_process import weights_bytes
 from benchmarks.roofline import boundary_bytes
 from benchmarks.settings import Settings
-from hero_rt.engines import read_manifest
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.spec.profile import Profile
@@ -71,7 +70,7 @@ def test_engines_are_built_for_every_profile_of_a_canvas_and_opened_from_their_f
     graphs = [path for path in engine_folder.glob("*.onnx") if "-cfg" not in path.name]
     weights = list(engine_folder.glob("*.data"))
     assert len(graphs) == len(weights) == 6
-    stored = stored_bytes(read_manifest(engine_folder), Profile(128, 64, 16))
+    stored = weights_bytes(engines.folder(Profile(128, 64, 16)), Profile(128, 64, 16))
     assert stored == sum(path.stat().st_size for path in (*graphs, *weights))
     engines.close()
 

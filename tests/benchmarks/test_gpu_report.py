@@ -1,18 +1,29 @@
 """The order of the GPU's report, its budget, and that every step is a command that exists. Nothing needs a GPU."""
 
+import importlib.util
 import subprocess
 import sys
 import time
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import cli, gpu_report
-from benchmarks.gpu_report import NEEDS, STEPS, run_steps
+from benchmarks import cli
 from benchmarks.schema import Unavailable, write_run
 from hero_rt.errors import EngineError
 from tests.benchmarks.test_compare import run_with
+
+SCRIPT = Path(__file__).parents[2] / "scripts/gpu-report"
+loader = SourceFileLoader("gpu_report", str(SCRIPT))
+gpu_report = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+loader.exec_module(gpu_report)
+NEEDS, STEPS, run_steps = gpu_report.NEEDS, gpu_report.STEPS, gpu_report.run_steps
+
+
+def say(line: str) -> None:
+    """Nobody listens."""
 
 
 @pytest.fixture
@@ -70,9 +81,9 @@ def files(folder: Path, *names: str) -> dict[Path, str]:
 def test_a_step_whose_file_is_there_is_not_run_again(commands, tmp_path):
     steps = files(tmp_path, "one", "two")
     write_run(tmp_path / "one.json", run_with({"eager-cached": [1.0]}))
-    assert run_steps(steps, lambda: 500.0, print) == []
+    assert run_steps(steps, lambda: 500.0, say) == []
     assert [command[command.index("--json") + 1] for command, _ in commands] == [str(tmp_path / "two.json")]
-    assert run_steps(steps, lambda: 500.0, print) == []
+    assert run_steps(steps, lambda: 500.0, say) == []
     assert len(commands) == 1
 
 
@@ -84,7 +95,7 @@ def test_what_was_cut_before_its_first_case_comes_last_and_what_has_one_is_kept(
         if name == "empty":
             run.suites[0].cases = []
         write_run(tmp_path / f"{name}.json", run)
-    assert run_steps(steps, lambda: 500.0, print) == []
+    assert run_steps(steps, lambda: 500.0, say) == []
     assert [Path(command[command.index("--json") + 1]).name for command, _ in commands] == ["new.json", "empty.json"]
 
 
@@ -99,7 +110,7 @@ def test_only_what_had_a_whole_budget_without_a_case_loses_its_place(monkeypatch
 
     monkeypatch.setattr(gpu_report, "_run", cut)
     clock = iter([480.0, left])
-    assert run_steps(files(tmp_path, "one"), lambda: next(clock), print) == []
+    assert run_steps(files(tmp_path, "one"), lambda: next(clock), say) == []
     assert (tmp_path / "one.json").is_file() != keeps_its_place
 
 
@@ -141,7 +152,7 @@ def test_what_a_file_has_no_figures_of_is_said(tmp_path):
 
 def test_no_step_starts_when_the_budget_is_spent(commands, tmp_path):
     left = iter([100.0, 100.0, 10.0])
-    run_steps(files(tmp_path, "one", "two"), lambda: next(left), print)
+    run_steps(files(tmp_path, "one", "two"), lambda: next(left), say)
     assert [seconds for _, seconds in commands] == [100.0]
 
 
@@ -157,13 +168,13 @@ def test_a_step_that_outlasts_the_budget_is_stopped_with_all_that_it_started(tmp
 def test_a_step_that_fails_is_said_and_the_others_go_on(commands, monkeypatch, tmp_path):
     codes = iter([3, 0])
     monkeypatch.setattr(gpu_report, "_run", lambda command, seconds: next(codes))
-    assert run_steps(files(tmp_path, "one", "two"), lambda: 100.0, print) == ["one ended with exit code 3"]
+    assert run_steps(files(tmp_path, "one", "two"), lambda: 100.0, say) == ["one ended with exit code 3"]
     assert next(codes, None) is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
 def test_without_a_gpu_it_says_what_to_run_instead():
-    command = [sys.executable, "-m", "benchmarks", "gpu-report", "--time-budget", "60"]
+    command = [sys.executable, str(SCRIPT), "--time-budget", "60"]
     seen = subprocess.run(command, capture_output=True, text=True, check=False)
     assert seen.returncode == 2
     assert "no CUDA device here; gpu-report measures GPUs (on a CPU: make bench)" in seen.stderr

@@ -158,8 +158,8 @@ def test_a_build_report_becomes_a_table():
     }  # fmt: skip
     lines = list(build_section("plans.json", report))
     assert lines[0].startswith("### hero-sd15: tensorrt-rtx, fp16")
-    assert lines[2] == "| engine | nodes | engine MiB | weights MiB | seconds | peak GiB |"
-    assert lines[4] == "| `unet_step 256x256x16` | 2,175 | 2.0 | 1,024 | 56 | 3.0 |"
+    assert lines[2] == "| engine | nodes | engine MiB | weights MiB | seconds | peak memory MiB |"
+    assert lines[4] == "| `unet_step 256x256x16` | 2,175 | 2 | 1,024 | 56 | 3,072 |"
 
 
 def test_the_page_and_its_plots_are_written_with_the_notes(tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def test_a_run_that_is_cut_leaves_the_cases_that_it_finished(small_ceilings, mon
     ("arguments", "says"),
     [
         pytest.param(("run", "nothing"), "unknown suite 'nothing'; known: kernels, unet-step", id="suite"),
-        pytest.param(("run", "unet-step", "--size", "64"), "--size is ['64']: '64' is not WIDTHxHEIGHT", id="size"),
+        pytest.param(("run", "unet-step", "--size", "64"), "--size '64' is not WIDTHxHEIGHT", id="size"),
         pytest.param(("run", "unet-step", "--guidance", "maybe"), "'maybe' is not one of", id="guidance"),
         pytest.param(
             ("run", "unet-step", "--only", "magic", "--device", "cpu"), "unknown contender 'magic'", id="contender"

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from benchmarks.context import Context
-from benchmarks.measure import Contender, compare, compare_frames, measure, psnr_of, verified_counts
+from benchmarks.measure import Contender, compare, compare_frames, measure, verified_counts
 from benchmarks.schema import Verification
 from benchmarks.settings import Settings
-from benchmarks.timing import CudaClock, GraphClock, OwnClock, interleave, summarise
+from benchmarks.timing import Clock, CudaClock, GraphClock, interleave, summarise
+from hero_export.verify import psnr_of
 
 
 class FakeClock:
@@ -36,11 +37,11 @@ def test_contenders_take_turns_and_the_warm_up_is_not_recorded():
     clock = FakeClock({"a": [100.0, 1.0, 2.0, 3.0], "b": [100.0, 4.0, 6.0, 5.0]})
     timings = interleave({"a": lambda: "a", "b": lambda: "b"}, clock, 1, 3, at_once)
     assert clock.order == ["a", "b"] * 4
-    a, b = timings["a"].timing, timings["b"].timing
+    (a, last), (b, other) = timings["a"], timings["b"]
     assert a.samples == [1.0, 2.0, 3.0]
     assert (a.median, b.median) == (2.0, 5.0)
     assert (b.warmup, b.repeats) == (1, 3)
-    assert timings["b"].last == "b"
+    assert (last, other) == ("a", "b")
 
 
 class RecordedCuda:
@@ -81,9 +82,9 @@ def test_steps_follow_each_other_between_the_events_and_each_has_its_share(monke
     cuda = RecordedCuda()
     monkeypatch.setattr("benchmarks.timing.torch.cuda", cuda)
     clock = CudaClock(torch.device("cpu"), calls=2)
-    timed = interleave({"a": lambda: cuda.order.append("step")}, clock, 1, 1, at_once)["a"]
+    timing, _ = interleave({"a": lambda: cuda.order.append("step")}, clock, 1, 1, at_once)["a"]
     assert cuda.order == ["event", "step", "step", "event"] * 2
-    assert (timed.timing.median, timed.timing.repeats, timed.timing.calls) == (1e-3, 1, 2)
+    assert (timing.median, timing.repeats, timing.calls) == (1e-3, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,9 @@ def test_figures_are_of_the_timed_calls_and_a_verified_process_may_be_timed_too(
     contender = Contender(
         verified_counts(lambda: next(made)), lambda _: judged(True), lambda timed: {"longest": max(timed)}
     )
-    case = measure(context, "case", {"a": contender}, baseline="a", clock=OwnClock(float), rounds=(0, 3))
+    case = measure(
+        context, "case", {"a": contender}, baseline="a", clock=Clock(torch.device("cpu"), seconds=float), rounds=(0, 3)
+    )
     (only,) = case.measurements
     assert only.timing.samples == [3.2, 6.4, 1.6]  # three processes: the first was verified too
     assert only.figures == {"longest": 6.4}
