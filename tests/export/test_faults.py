@@ -178,9 +178,11 @@ from hero_rt.errors import HeroError
 from hero_rt.spec.profile import Profile
 build.SUBMODULES = ("vae_encoder",)
 if __name__ == "__main__":
+    settings = BuildSettings.of(Checkpoint("random", "hero-tiny"))  # before: another user may not read the sources
+    settings.target
     {limit}
     try:
-        build.build_engines(BuildSettings.of(Checkpoint("random", "hero-tiny")), pathlib.Path({folder!r}), [Profile(64, 64, 16)])
+        build.build_engines(settings, pathlib.Path({folder!r}), [Profile(64, 64, 16)])
     except HeroError as error:
         print("HERO", error)
 """

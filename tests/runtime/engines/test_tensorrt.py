@@ -255,7 +255,7 @@ CONSTANTS = {
     "FLOAT": "kFLOAT", "HALF": "kHALF", "HardwareCompatibilityLevel": "HardwareCompatibilityLevel", "ILogger": "ILogger",
     "INPUT": "kINPUT", "INTERNAL_ERROR": "kINTERNAL_ERROR", "IProgressMonitor": "IProgressMonitor", "MemoryPoolType": "MemoryPoolType",
     "NetworkDefinitionCreationFlag": "NetworkDefinitionCreationFlag", "OUTPUT": "kOUTPUT", "ProfilingVerbosity": "ProfilingVerbosity",
-    "DETAILED": "kDETAILED", "REFIT": "kREFIT", "STRIP_PLAN": "kSTRIP_PLAN", "STRONGLY_TYPED": "kSTRONGLY_TYPED",
+    "DETAILED": "kDETAILED", "REFIT": "kREFIT", "STRIP_PLAN": "kSTRIP_PLAN", "STRONGLY_TYPED": "kSTRONGLY_TYPED", "TF32": "kTF32",
     "PREFER_AOT_PYTHON_PLUGINS": "kPREFER_AOT_PYTHON_PLUGINS",
     "TensorIOMode": "TensorIOMode", "USER_MANAGED": "kUSER_MANAGED", "VERSION_COMPATIBLE": "kVERSION_COMPATIBLE", "WARNING": "kWARNING",
     "WORKSPACE": "kWORKSPACE", "Builder": "IBuilder", "Refitter": "IRefitter", "Runtime": "IRuntime",
@@ -264,7 +264,7 @@ METHODS = {
     "builder": (real.Builder, {"create_network": "createNetworkV2", "create_builder_config": "createBuilderConfig", "build_serialized_network": "buildSerializedNetwork", "create_optimization_profile": "createOptimizationProfile"}),
     "network": (real.INetworkDefinition, {"num_layers": "getNbLayers", "get_layer": "getLayer"}),
     "config": (real.IBuilderConfig, {
-        "profiling_verbosity": "setProfilingVerbosity", "set_memory_pool_limit": "setMemoryPoolLimit", "set_flag": "setFlag",
+        "profiling_verbosity": "setProfilingVerbosity", "set_memory_pool_limit": "setMemoryPoolLimit", "set_flag": "setFlag", "clear_flag": "clearFlag",
         "builder_optimization_level": "setBuilderOptimizationLevel", "hardware_compatibility_level": "setHardwareCompatibilityLevel",
         "create_timing_cache": "createTimingCache", "set_timing_cache": "setTimingCache", "get_timing_cache": "getTimingCache",
         "progress_monitor": "setProgressMonitor", "add_optimization_profile": "addOptimizationProfile",
