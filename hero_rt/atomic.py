@@ -2,6 +2,9 @@
 
 import os
 import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,27 @@ def write_atomically(path: Path, data: Any) -> None:
     try:
         with temporary.open("xb") as file:
             file.write(memoryview(data))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        publish(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a scratch folder beside `path`, for a library that writes files itself.
+
+    The file takes its place when the block ends; on any failure `path` is as it was. The scratch folder is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
+        yield Path(scratch, path.name)
+        publish(Path(scratch, path.name), path)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its name, in place of a file or an empty folder. Raises OSError."""
+    if temporary.is_file():
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # some file systems report a full disk only here
+    os.replace(temporary, path)

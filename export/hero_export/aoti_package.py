@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import tempfile
 import time
 import warnings
 import zipfile
@@ -18,6 +17,7 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from hero_export.cuda_toolchain import cuda_toolchain
 from hero_export.trace import trace
+from hero_rt.atomic import atomic_path
 from hero_rt.errors import HeroError
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.motion import fuse_temporal_projections
@@ -47,11 +47,10 @@ def compile_aoti(
     compiler fails, or there is no CUDA toolkit for a GPU's.
     """
     started = time.perf_counter()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with (
         torch.no_grad(),
         warnings.catch_warnings(),
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".aoti-") as scratch,
+        atomic_path(path) as part,
         cuda_toolchain() if model.device.type == "cuda" else nullcontext(),
     ):
         warnings.simplefilter("ignore")  # torch's own deprecations
@@ -61,9 +60,9 @@ def compile_aoti(
         if model.device.type == "cpu":
             exported = exported.run_decompositions({ATTENTION: short_attention})
         try:
-            package = torch._inductor.aoti_compile_and_package(
+            torch._inductor.aoti_compile_and_package(
                 exported,
-                package_path=str(Path(scratch) / "package.pt2"),
+                package_path=str(part),
                 inductor_configs={
                     "freezing": True,
                     "max_autotune": max_autotune,
@@ -75,8 +74,7 @@ def compile_aoti(
         except torch._inductor.exc.InductorError as error:
             reason = _first_error(str(error))
             raise HeroError(f"{submodule} at {profile} does not compile: {reason}") from error
-        _drop_cached_library(Path(package))
-        os.replace(package, path)
+        _drop_cached_library(part)
     operators = Counter(
         str(node.target).removesuffix(".default") for node in exported.graph.nodes if node.op == "call_function"
     )

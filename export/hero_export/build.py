@@ -17,7 +17,7 @@ from hero_export.engine_build import BuildSettings, FinishedEngine, build_key, v
 from hero_export.worker import PhaseReport, Workers
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
-from hero_rt.atomic import write_atomically
+from hero_rt.atomic import publish, write_atomically
 from hero_rt.engines.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -177,7 +177,7 @@ def _make(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_SCRATCH) as scratch:
         done = workers.build(settings, submodule, profile, Path(scratch, path.name), key, on_phase)
         for name in done.files:
-            os.replace(Path(scratch, name), path.parent / name)
+            publish(Path(scratch, name), path.parent / name)
     records = path.parent / RECORDS
     records.mkdir(exist_ok=True)
     write_atomically(records / f"{path.name}.json", done.model_dump_json().encode())

@@ -13,6 +13,7 @@ import numpy as np
 from av.video.reformatter import ColorRange
 from PIL import Image
 
+from hero_rt.atomic import publish
 from hero_rt.errors import VideoError
 from hero_rt.request import OutputOptions, is_image_folder
 from hero_rt.video.audio import AudioCopy
@@ -121,7 +122,7 @@ class ImageFolderWriter(VideoWriter):
     def _finish(self) -> None:
         if self.path.exists():
             self.path.rmdir()
-        self._temporary.rename(self.path)
+        publish(self._temporary, self.path)
 
     def _discard(self) -> None:
         shutil.rmtree(self._temporary)
@@ -183,9 +184,7 @@ class VideoFileWriter(VideoWriter):
         self._container.close()
         if self._audio is not None:
             self._audio.close()
-        with self._temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # some file systems report a full disk only here
-        os.replace(self._temporary, self.path)
+        publish(self._temporary, self.path)
 
     def _discard(self) -> None:
         # closing writes the trailer: on a full disk that fails again, and there is nothing left to save
