@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hero_rt.errors import UsageError
@@ -26,8 +27,17 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if self.name == RANDOM and self.preset is None:
             raise UsageError(f"checkpoint 'random' has no sizes of its own; add --preset, of {', '.join(PRESETS)}")
+        if self.preset is not None:
+            HeroConfig.from_preset(self.preset)  # an unknown one is refused now
         if self.name != RANDOM and self.preset is not None:
             raise UsageError(f"checkpoint {self.name!r} knows its sizes; leave --preset {self.preset} out")
+
+    @property
+    def label(self) -> str:
+        """Names the weights inside exported files: of a local folder the last part alone."""
+        if self.preset is not None:
+            return f"{self.name} {self.preset}, seed {self.seed}"
+        return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
 
     def load(self, dtype: "torch.dtype | None" = None, device: str = "cpu") -> "HeroModel":
         """Parts are made when first asked for, in FP32 where no dtype is given."""

@@ -4,7 +4,7 @@ import json as json_module
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, Field
@@ -15,8 +15,8 @@ from hero_export.build_progress import BuildProgress
 from hero_export.builders import BUILDERS, Builder, find_builder
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, with_options
-from hero_rt.errors import ParityError, UsageError
-from hero_rt.spec.profile import parse_profile
+from hero_rt.errors import EngineError, ParityError, UsageError
+from hero_rt.spec.profile import SUBMODULES, parse_profile
 
 if TYPE_CHECKING:
     from hero_export.checkpoint import Checkpoint
@@ -50,9 +50,9 @@ CheckpointArgument = Annotated[
 ProfileOption = Annotated[
     list[str], typer.Option(help="Shapes, WxHxFRAMES[-cfg], or dynamic, MIN..OPT..MAXxFRAMES[-cfg]; repeatable.")
 ]
-DtypeOption = Annotated[
-    str | None, typer.Option(help="fp32 or fp16 (softmax, norm statistics and time embedding stay FP32).")
-]
+Dtype = Literal["fp32", "fp16"]
+_PRECISION = "In fp16, softmax, norm statistics and time embedding stay FP32."
+FolderArgument = Annotated[Path, typer.Argument(help="Engine folder.")]
 
 
 @app.command(epilog="Example: [bold]hero-export onnx random --preset hero-tiny --profile 256x144x16 --out onnx[/bold]")
@@ -61,7 +61,7 @@ def onnx(
     checkpoint: CheckpointArgument,
     out: Annotated[Path, typer.Option(help="Folder for the .onnx files and their weights.")],
     profile: ProfileOption,
-    dtype: DtypeOption = "fp32",
+    dtype: Annotated[Dtype, typer.Option(help=_PRECISION)] = "fp32",
     submodule: Annotated[list[str] | None, typer.Option(help="Export only these; repeatable.")] = None,
     **options: Any,
 ) -> None:
@@ -71,26 +71,24 @@ def onnx(
     """
     profiles = [parse_profile(text) for text in profile]
     weights = parse_options(WeightOptions, options)
-    if dtype not in ("fp32", "fp16"):
-        raise UsageError(f"dtype {dtype!r} is not one of fp32, fp16")
     source = weights.checkpoint(checkpoint)
+    if unknown := [name for name in submodule or [] if name not in SUBMODULES]:
+        raise UsageError(f"unknown submodule {unknown[0]!r}; known: {', '.join(SUBMODULES)}")
 
     from hero_export.build import engine_tasks
     from hero_export.onnx import export_onnx
     from hero_rt.engines.manifest import DTYPES
-    from hero_rt.spec.boundary import SUBMODULES
 
-    if unknown := [name for name in submodule or [] if name not in SUBMODULES]:
-        raise UsageError(f"unknown submodule {unknown[0]!r}; known: {', '.join(SUBMODULES)}")
     tasks = [task for task in engine_tasks(profiles) if not submodule or task[0] in submodule]
     table = Table("submodule", "profile", "nodes", "hero", "weights", "seconds", title=f"{out} {dtype}")
     with BuildProgress(console, "export", len(tasks)) as progress:
         for name, shape in tasks:
             # a model a submodule: its parts are freed before the next one's are made
-            done = export_onnx(source.load(DTYPES[dtype]), name, shape, out / f"{name}.{shape}.onnx")
+            path = out / f"{name}.{shape}.onnx"
+            done = export_onnx(source.load(DTYPES[dtype]), name, shape, path, checkpoint=source.label)
             counts = (str(done.nodes), str(done.hero_nodes), _mib(done.weights_bytes), f"{done.seconds:.1f}")
             table.add_row(name, str(shape), *counts)
-            progress.finished(f"{name}.{shape}.onnx")
+            progress.finished(path.name)
     console.print(table)
 
 
@@ -108,7 +106,7 @@ def build_engines(
     out: Annotated[Path, typer.Option(help="Engine folder to create or extend.")],
     profile: ProfileOption,
     format: Annotated[str, typer.Option(help=f"{', '.join(BUILDERS)}.")] = "onnxruntime",
-    dtype: DtypeOption = None,
+    dtype: Annotated[Dtype | None, typer.Option(help=_PRECISION)] = None,
     json: Annotated[
         Path | None, typer.Option(help="Also write this report: machine, versions, figures of each build.")
     ] = None,
@@ -126,8 +124,6 @@ def build_engines(
     _refuse_other_formats(builder, options)
     asked = parse_options(builder.Options, options)
     weights = parse_options(WeightOptions, options)
-    if dtype not in (None, "fp32", "fp16"):
-        raise UsageError(f"dtype {dtype!r} is not one of fp32, fp16")
     source = weights.checkpoint(checkpoint)
 
     from hero_export.build import all_profiles, build_report, engine_tasks
@@ -177,11 +173,11 @@ class ToleranceOptions(BaseModel):
 @app.command(epilog="Example: [bold]hero-export verify engines --clip clip.mp4 --json parity.json[/bold]")
 @with_options(ToleranceOptions)
 def verify(
-    folder: Annotated[Path, typer.Argument(help="Engine folder.")],
+    folder: FolderArgument,
     clip: Annotated[Path | None, typer.Option(help="A real clip to verify on; default: a synthetic pan.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: what the engines allow.")] = None,
     eager: Annotated[
-        str | None, typer.Option(help="Judge the PyTorch model in fp32 or fp16 in place of the engines.")
+        Dtype | None, typer.Option(help="Judge the PyTorch model in this dtype in place of the engines.")
     ] = None,
     reference_device: Annotated[
         str | None,
@@ -191,8 +187,7 @@ def verify(
     **options: Any,
 ) -> None:
     """Compare every engine with the FP32 model it was built from, on a clip; exit code 3 where one differs too much."""
-    if eager not in (None, "fp32", "fp16"):
-        raise UsageError(f"--eager {eager!r} is not one of fp32, fp16")
+    _check_exists(folder)
     tolerances = parse_options(ToleranceOptions, options).model_dump(exclude_none=True)
 
     from hero_export.verify import OutputParity
@@ -228,13 +223,15 @@ def verify(
 
 @app.command(epilog="Example: [bold]hero-export inspect engines --layers unet_step[/bold]")
 def inspect(
-    folder: Annotated[Path, typer.Argument(help="Engine folder.")],
+    folder: FolderArgument,
     layers: Annotated[
         str | None, typer.Option(help="Also list every layer of this submodule's engines (polygraphy).")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write it to this file.")] = None,
 ) -> None:
     """Show what is inside each engine: layers, weights by type, memory, what computes attention."""
+    _check_exists(folder)
+
     from hero_export.inspect import inspect_folder, layer_listing
 
     found = inspect_folder(folder)
@@ -286,6 +283,12 @@ def doctor(json: Annotated[Path | None, typer.Option(help="Also write it to this
     console.print(table)
     if json is not None:
         json.write_text(found.model_dump_json(indent=2) + "\n")
+
+
+def _check_exists(folder: Path) -> None:
+    """Raise EngineError for a folder that is not there, before libraries are loaded."""
+    if not folder.is_dir():
+        raise EngineError(f"engine folder {folder} does not exist; build one: hero-export build-engines --help")
 
 
 def _verdict(passed: bool) -> str:

@@ -120,6 +120,7 @@ def build_key(settings: BuildSettings, submodule: str, profile: AnyProfile, mode
         "target": settings.target.model_dump() if settings.format != "onnxruntime" else None,
         "model": model,
         "weights": weights,
+        "checkpoint": settings.checkpoint.label,  # graphs name it
         "kernel": function_digest(),
         "versions": versions(),
         "tool": __version__,

@@ -15,6 +15,11 @@ from hero_rt.errors import EngineError
 _ATTENTION = re.compile(r"attention|attn|mha|softmax|fmha|_sdpa|PLUGIN_V3", re.IGNORECASE)
 
 
+def computes_attention(name: str) -> bool:
+    """Tell by the name of an operator, a layer or a kernel."""
+    return _ATTENTION.search(name) is not None
+
+
 class EngineInspection(BaseModel):
     """One engine. Bytes and counts; what a format does not tell is None or empty."""
 
@@ -89,7 +94,7 @@ def _inspect(folder: Path, manifest: Manifest, engine: EngineRecord) -> EngineIn
         weights_by_type=contents.get("weights_by_type", {}),
         operators=contents.get("operators", {}),
         layers=layers,
-        attention=sorted({name for name in names if _ATTENTION.search(name)}),
+        attention=sorted(filter(computes_attention, set(names))),
         plugin=engine.build_flags.get("plugin"),
         build_seconds=engine.build_seconds,
         peak_memory_bytes=engine.peak_memory_bytes,

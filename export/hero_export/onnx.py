@@ -1,27 +1,31 @@
 """One submodule as an ONNX file: torch.export, torch's ONNX exporter, clean-up, weights in a file of their own."""
 
+import ast
 import hashlib
 import logging
-import os
-import tempfile
 import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx
 import onnxscript
 import torch
+from onnxscript.ir.passes.common import InlinePass
 
 from hero_export import operator_forms
 from hero_export.trace import trace
 from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
+from hero_rt import __version__
+from hero_rt.atomic import atomic_path, publish
 from hero_rt.models.hero import HeroModel
 from hero_rt.spec.boundary import submodule_boundary
 from hero_rt.spec.profile import AnyProfile
 
 OPSET = 21  # the first whose GroupNormalization states its FP32 statistics (stash_type)
+GraphForm = Literal["standard", "inlined", "onnxruntime"]
 _INLINE_BELOW = 1024  # bytes: smaller tensors stay in the graph, where runtimes fold them
 
 
@@ -41,12 +45,24 @@ class OnnxExport:
 
 
 def export_onnx(
-    model: HeroModel, submodule: str, profile: AnyProfile, path: Path, for_onnxruntime: bool = False
+    model: HeroModel,
+    submodule: str,
+    profile: AnyProfile,
+    path: Path,
+    form: GraphForm = "standard",
+    checkpoint: str = "",
 ) -> OnnxExport:
     """Write `path` and, beside it, its weights in `<submodule>-<sha256>.data`; check the file with onnx.checker.
 
     The weights' name is their content, so that the profiles of one model share them. Inputs and outputs are named as
-    `submodule_io` says. for_onnxruntime: in the forms that runtime has kernels for (see operator_forms).
+    `submodule_io` says, nodes by the path of their module and their operator.
+
+    Args:
+        form: "standard": ONNX operators, and one hero node with a function a temporal attention. "inlined": the
+            function's operators in place of each hero node, for TensorRT without a plugin. "onnxruntime": in the forms
+            that runtime has kernels for (see operator_forms).
+        checkpoint: what the file's metadata calls the weights.
+
     Raises UsageError for a model that has no static graph (a synced flow encoder).
     """
     started = time.perf_counter()
@@ -61,17 +77,30 @@ def export_onnx(
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            custom_translation_table=TRANSLATIONS | operator_forms.translations(for_onnxruntime),
+            custom_translation_table=TRANSLATIONS | operator_forms.translations(form == "onnxruntime"),
             verbose=False,
         )
     assert program is not None
     graph_model = program.model
     onnxscript.optimizer.optimize_ir(graph_model, should_fold=_should_fold, inline=False)
     add_functions(graph_model, operator_forms.MultiHeadAttention)
-    for node in graph_model.graph:
-        node.metadata_props.clear()  # source paths and stack traces of the exporting machine
-
-    path.parent.mkdir(parents=True, exist_ok=True)
+    hero_nodes = sum(node.domain == DOMAIN for node in graph_model.graph)
+    if form == "inlined":
+        InlinePass()(graph_model)
+    _name_nodes(graph_model)
+    graph_model.graph.name = submodule
+    graph_model.producer_name, graph_model.producer_version = "hero-export", __version__
+    graph_model.metadata_props.update(
+        {
+            "checkpoint": checkpoint,
+            "model": model.config.name,
+            "submodule": submodule,
+            "profile": str(profile),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "hero-runtime": __version__,
+            "torch": torch.__version__,
+        }
+    )
     weights = _save(graph_model, path, submodule)
     onnx.checker.check_model(path)
     operators = Counter(node.op_type for node in graph_model.graph)
@@ -79,13 +108,31 @@ def export_onnx(
         path=path,
         weights=weights,
         nodes=len(graph_model.graph),
-        hero_nodes=sum(node.domain == DOMAIN for node in graph_model.graph),
+        hero_nodes=hero_nodes,
         graph_bytes=path.stat().st_size,
         weights_bytes=weights.stat().st_size,
         weights_by_type=_weights_by_type(graph_model),
         seconds=time.perf_counter() - started,
         operators=dict(operators.most_common()),
     )
+
+
+def _name_nodes(model: onnxscript.ir.Model) -> None:
+    """Name each node MODULE.PATH/Operator, numbered from the second on; drop the exporter's metadata.
+
+    That metadata holds the module path, but also source paths and stack traces of the exporting machine.
+    """
+    paths: dict[onnxscript.ir.Node, str] = {}
+    seen: Counter[str] = Counter()
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))  # ends with the FX node
+        producer = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+        # a node that the optimizer made has no scope: its input's module is its own
+        paths[node] = scopes[-2] if len(scopes) > 1 else paths.get(producer, "") if producer else ""
+        name = f"{paths[node]}/{node.op_type}"
+        node.name = f"{name}_{seen[name]}" if seen[name] else name
+        seen[name] += 1
+        node.metadata_props.clear()
 
 
 def _weights_by_type(model: onnxscript.ir.Model) -> dict[str, int]:
@@ -111,8 +158,8 @@ def _should_fold(node: onnxscript.ir.Node) -> bool | None:
 
 
 def _save(model: onnxscript.ir.Model, path: Path, submodule: str) -> Path:
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as scratch:
-        graph, data = Path(scratch) / "graph.onnx", Path(scratch) / "weights.data"
+    with atomic_path(path) as graph:
+        data = graph.with_suffix(".data")
         onnxscript.ir.save(model, graph, external_data=data.name, size_threshold_bytes=_INLINE_BELOW)
         with data.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -123,8 +170,7 @@ def _save(model: onnxscript.ir.Model, path: Path, submodule: str) -> Path:
                 if entry.key == "location":
                     entry.value = weights.name
         onnx.save(proto, graph)
-        os.replace(data, weights)
-        os.replace(graph, path)
+        publish(data, weights)
     _remove_unused_weights(path.parent, submodule)
     return weights
 

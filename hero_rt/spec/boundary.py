@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 
 from hero_rt.spec.config import IMAGE_SIZE, LATENT_CHANNELS, HeroConfig
+from hero_rt.spec.profile import SUBMODULES as SUBMODULES
 from hero_rt.spec.profile import AnyProfile, Profile
 
 FREE = -1  # an axis of any size, as ONNX and TensorRT write it
-SUBMODULES = ("vae_encoder", "semantic", "refnet", "flow_encoder", "unet_step", "vae_decoder")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from hero_rt.errors import UsageError
 
+SUBMODULES = ("vae_encoder", "semantic", "refnet", "flow_encoder", "unet_step", "vae_decoder")
 _NAME = re.compile(r"(\d+)x(\d+)x(\d+)(-cfg)?")
 _RANGE = re.compile(r"(\d+x\d+)\.\.(\d+x\d+)\.\.(\d+x\d+)(x\d+(?:-cfg)?)")
 _SMALLEST_FREE_SIDE = 72  # pixels: below, the deepest level has one row, which torch.export takes for a constant

@@ -8,8 +8,9 @@ import onnx
 import pytest
 
 import hero_export.cli
+from hero_export.builders import find_builder
 from hero_export.builders.aoti import package_kernels
-from hero_export.inspect import layer_listing
+from hero_export.inspect import computes_attention, layer_listing
 from hero_rt.engines import read_manifest
 from hero_rt.errors import EngineError
 from tests.test_commands import run
@@ -51,6 +52,15 @@ void run() {
     assert package_kernels(tmp_path / "unet_step.pt2") == {
         "triton_poi_fused_add_0": 2, "aoti_torch_cuda_mm_out": 1, "temporal_attention_im3_kernel_0": 1
     }  # fmt: skip
+
+
+def test_a_projection_of_an_attention_module_is_no_attention(tmp_path):
+    projection = "gemm: unet.mid_block.attentions.0.attn1.to_q/MatMul + unet.mid_block.attentions.0.attn1/Reshape_1"
+    fused = "kgen: __myl_Fc unet.mid_block.attentions.0.attn1/MatMul...unet.mid_block.attentions.0.attn1/Softmax"
+    contents = {"network": {"MATRIX_MULTIPLY": 3, "SOFTMAX": 1}, "layers": [projection, fused]}
+    layers, names = find_builder("tensorrt").inspect(tmp_path / "unet_step.plan", contents)
+    assert layers == contents["network"]
+    assert [name for name in names if computes_attention(name)] == ["SOFTMAX", "kgen: __myl_Fc MatMul...Softmax"]
 
 
 def test_layers_are_listed_node_by_node(engine_folder):

@@ -11,6 +11,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
+import hero_rt
+from hero_export.checkpoint import Checkpoint
 from hero_export.onnx import export_onnx
 from hero_export.operator_forms import MultiHeadAttention
 from hero_rt.engines import read_manifest
@@ -19,6 +21,7 @@ from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
+from hero_rt.models.submodules import build_submodule
 from hero_rt.spec.boundary import SUBMODULES, submodule_io
 from hero_rt.spec.profile import Profile
 
@@ -110,6 +113,57 @@ def test_the_graph_of_a_plan_has_standard_operators_and_heros_alone(tiny, tmp_pa
     kinds = {node.op_type for node in model.graph.node}
     assert {"Softmax", "GroupNormalization"} < kinds
     assert "InstanceNormalization" not in kinds
+
+
+def test_nodes_are_named_by_the_modules_of_the_model(engine_folder, tiny):
+    """A convolution's node has the path of its module, which owns the weight that it reads."""
+    modules = [{path for path, _ in build_submodule(tiny, name, PROFILE).named_modules()} for name in SUBMODULES]
+    known = dict(zip(SUBMODULES, modules, strict=True))
+    for (submodule, _), path in graphs(engine_folder).items():
+        nodes = onnx.load(path, load_external_data=False).graph.node
+        assert len({node.name for node in nodes}) == len(nodes)
+        for node in nodes:
+            module, operator = node.name.rsplit("/", 1)
+            assert operator.split("_")[0] == node.op_type
+            assert module in known[submodule]
+            if node.op_type == "Conv":
+                assert node.input[1] == f"{module}.weight"
+
+
+def test_metadata_names_weights_shapes_and_versions(engine_folder):
+    for (submodule, profile), path in graphs(engine_folder).items():
+        model = onnx.load(path, load_external_data=False)
+        assert {entry.key: entry.value for entry in model.metadata_props} == {
+            "checkpoint": "random hero-tiny, seed 0",
+            "model": "hero-tiny",
+            "submodule": submodule,
+            "profile": profile,
+            "dtype": "float32",
+            "hero-runtime": hero_rt.__version__,
+            "torch": torch.__version__,
+        }
+        assert (model.producer_name, model.graph.name) == ("hero-export", submodule)
+
+
+def test_a_local_checkpoint_is_named_without_its_folders(tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert Checkpoint(str(tmp_path / "mine")).label == "mine"
+    assert Checkpoint("somebody/hero").label == "somebody/hero"
+
+
+def test_inlined_attentions_have_the_models_numbers_and_a_name_each(tiny, tmp_path):
+    path = export_onnx(tiny, "flow_encoder", PROFILE, tmp_path / "flow_encoder.onnx", "inlined").path
+    model = onnx.load(path, load_external_data=False)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+    softmaxes = [node.name for node in model.graph.node if node.op_type == "Softmax" and "motion_modules" in node.name]
+    assert len(set(softmaxes)) == HERO_NODES["flow_encoder"]
+    inputs, outputs = submodule_io("flow_encoder", tiny.config, PROFILE, torch.float32)
+    torch.manual_seed(0)
+    values = {name: torch.randn(spec.shape) for name, spec in inputs.items()}
+    got = OnnxRuntimeEngine(path, inputs, outputs, Workspace(torch.device("cpu")))(**values)
+    for name, want in EagerEngines(tiny).open("flow_encoder", PROFILE)(**values).items():
+        assert (got[name] - want).norm() / want.norm() < 1e-4
 
 
 def test_nothing_of_the_exporting_machine_is_in_the_files(engine_folder):

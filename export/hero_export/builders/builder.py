@@ -14,7 +14,7 @@ from hero_rt.spec.profile import AnyProfile, ProfileRange
 
 if TYPE_CHECKING:
     from hero_export.checkpoint import Checkpoint
-    from hero_export.onnx import OnnxExport
+    from hero_export.onnx import GraphForm, OnnxExport
     from hero_rt.engines.manifest import EngineRecord, Target
     from hero_rt.models.hero import HeroModel
 
@@ -51,6 +51,12 @@ class EngineJob:
     options: Any
     path: Path
     progress: Progress
+
+    def export(self, path: Path, form: "GraphForm") -> "OnnxExport":
+        """Write the submodule as an ONNX file."""
+        from hero_export.onnx import export_onnx
+
+        return export_onnx(self.model(), self.submodule, self.profile, path, form, self.checkpoint.label)
 
     def model(self, device: str = "cpu") -> "HeroModel":
         from hero_rt.engines.manifest import DTYPES

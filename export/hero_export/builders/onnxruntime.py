@@ -16,9 +16,7 @@ class OnnxRuntimeBuilder(Builder):
         return {"opset": OPSET}
 
     def make(self, job: EngineJob) -> Made:
-        from hero_export.onnx import export_onnx
-
-        done = export_onnx(job.model(), job.submodule, job.profile, job.path, for_onnxruntime=True)
+        done = job.export(job.path, "onnxruntime")
         return Made(done.seconds, graph_contents(done), (done.weights,))
 
     def layer_listing(self, path: Path, engine: Any, why_not_here: str | None) -> str:

@@ -18,6 +18,7 @@ from hero_rt.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from hero_rt.engines.manifest import Target
 
+_MODULE_PATH = re.compile(r"\w+(?:\.\w+)+/?")
 # without a device TensorRT-RTX fails at these, late and unclearly
 _NEEDS_DEVICE = ("refittable", "strip_plan", "version_compatible", "hardware_compatibility_level")
 
@@ -122,12 +123,11 @@ class TensorRTBuilder(Builder):
         return loader_path(self.format)
 
     def make(self, job: EngineJob) -> Made:
-        from hero_export.onnx import export_onnx
         from hero_export.plugin import library_path
         from hero_export.tensorrt_plan import build_plan
         from hero_rt.engines.manifest import sha256_of
 
-        graph = export_onnx(job.model(), job.submodule, job.profile, job.path.with_suffix(".onnx"))
+        graph = job.export(job.path.with_suffix(".onnx"), "inlined" if job.options.plugin == "off" else "standard")
         job.progress("export", 1, 1)
         _give_back_memory()
         plan = build_plan(
@@ -150,7 +150,9 @@ class TensorRTBuilder(Builder):
         return Made(graph.seconds + plan.seconds, contents, beside)
 
     def inspect(self, path: Path, contents: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
-        return contents["network"], [*contents["network"], *contents["layers"]]
+        # a layer's name lists nodes, MODULE.PATH/Operator: a projection of an attention module is no attention
+        operators = [_MODULE_PATH.sub("", layer) for layer in contents["layers"]]
+        return contents["network"], [*contents["network"], *operators]
 
     def layer_listing(self, path: Path, engine: Any, why_not_here: str | None) -> str:
         if why_not_here is not None:  # a plan is opened for it, which needs its GPU
