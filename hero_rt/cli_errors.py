@@ -25,7 +25,7 @@ def run_app(app: typer.Typer) -> None:
     except _ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # it has printed the help
             sys.exit(error.exit_code)
-        message = " ".join(error.format_message().split())
+        message = " ".join(error.format_message().replace("Value error, ", "").split())  # pydantic's words, not ours
         hint = f"; see {error.ctx.command_path} --help" if getattr(error, "ctx", None) else ""
         console.print(Text.assemble(("error: ", "bold red"), message.rstrip("."), hint))
         sys.exit(error.exit_code)
