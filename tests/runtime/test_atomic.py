@@ -8,9 +8,14 @@ from hero_rt.atomic import atomic_path, publish, write_atomically
 def test_a_library_that_fails_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "plan.bin"
     write_atomically(path, b"old")
-    with pytest.raises(RuntimeError, match="half"), atomic_path(path) as part:
-        part.write_bytes(b"half")
-        raise RuntimeError("half")
+
+    def fail() -> None:
+        with atomic_path(path) as part:
+            part.write_bytes(b"half")
+            raise RuntimeError("half")
+
+    with pytest.raises(RuntimeError, match="half"):
+        fail()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
