@@ -84,7 +84,7 @@ def _build(
     previous = _previous_manifest(folder)
     if previous is not None:
         _check_same_origin(previous, folder, settings)
-    profiles = all_profiles(folder, profiles)
+    profiles = _with_those_of(previous, profiles)
     finished = _finished_engines(folder, previous)
 
     def finish(task: tuple[str, AnyProfile]) -> tuple[FinishedEngine, bool]:
@@ -125,7 +125,10 @@ def _build(
 
 def all_profiles(folder: Path, profiles: Sequence[AnyProfile]) -> list[AnyProfile]:
     """`profiles` and those that `folder` holds already."""
-    previous = _previous_manifest(folder)
+    return _with_those_of(_previous_manifest(folder), profiles)
+
+
+def _with_those_of(previous: Manifest | None, profiles: Sequence[AnyProfile]) -> list[AnyProfile]:
     return [*{*profiles, *map(parse_profile, previous.profiles if previous is not None else [])}]
 
 

@@ -271,7 +271,7 @@ def doctor(json: Annotated[Path | None, typer.Option(help="Also write it to this
 
     found = diagnose()
     console.print(
-        f"Python {found.python}, {found.system}; CUDA {found.cuda or 'none'}, driver {found.driver or 'none'}"
+        f"Python {found.python}, {found.system}; CUDA {found.cuda or 'none'}, driver of CUDA {found.driver or 'none'}"
     )
     console.print(f"GPUs: {', '.join(found.gpus) or 'none'}")
     console.print(", ".join(f"{name} {version}" for name, version in found.packages.items() if version))

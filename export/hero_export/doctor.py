@@ -1,8 +1,6 @@
 """What this machine has, which engine formats it can build and run, and the command that adds what is missing."""
 
 import platform
-import shutil
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -34,8 +32,8 @@ class Diagnosis(BaseModel):
     python: str
     system: str
     packages: dict[str, str | None]
-    cuda: str | None
-    driver: str | None
+    cuda: str | None  # of PyTorch
+    driver: str | None  # the newest CUDA that it runs
     gpus: list[str]
     formats: list[FormatStatus]
 
@@ -70,9 +68,10 @@ def _version(package: str) -> str | None:
 
 
 def _driver() -> str | None:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
+    """The newest CUDA version that the driver runs."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError:
         return None
-    query = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    return done.stdout.split("\n")[0].strip() if done.returncode == 0 else None
+    _, version = runtime.cudaDriverGetVersion()  # 13010; 0 where there is no driver
+    return f"{version // 1000}.{version % 1000 // 10}" if version else None

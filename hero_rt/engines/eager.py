@@ -7,36 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hero_rt.engines.engine import Binding, Engine, EngineSet
+from hero_rt.engines.engine import Binding, EngineSet, ModuleEngine
 from hero_rt.models.hero import HeroModel
 from hero_rt.models.submodules import build_submodule
-from hero_rt.spec.boundary import Specs, submodule_io
+from hero_rt.spec.boundary import submodule_io
 from hero_rt.spec.profile import Profile
 
 OnDevice = Callable[[nn.Module], AbstractContextManager[Any]]
-
-
-class ModuleEngine(Engine):
-    """A PyTorch callable: takes `inputs` in their order, returns a tensor or a tuple in the order of `outputs`."""
-
-    def __init__(
-        self, name: str, forward: Callable[..., Any], inputs: Specs, outputs: Specs, device: torch.device | None = None
-    ):
-        super().__init__(name, inputs, outputs)
-        self._forward, self._device = forward, device or torch.device("cpu")
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
-
-    def _bind(self, constants: Mapping[str, Tensor]) -> Binding:
-        return Binding(constants)
-
-    @torch.inference_mode()
-    def _run(self, binding: Binding, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        given = {**binding.constants, **inputs}
-        out = self._forward(*(given[name] for name in self.inputs))
-        return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
 
 
 class EagerEngine(ModuleEngine):

@@ -130,6 +130,29 @@ class Engine(ABC):
         """Release what a format holds; there may be nothing."""
 
 
+class ModuleEngine(Engine):
+    """A PyTorch callable: takes `inputs` in their order, returns a tensor or a tuple in the order of `outputs`."""
+
+    def __init__(
+        self, name: str, forward: Callable[..., Any], inputs: Specs, outputs: Specs, device: torch.device | None = None
+    ):
+        super().__init__(name, inputs, outputs)
+        self._forward, self._device = forward, device or torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    def _bind(self, constants: Mapping[str, Tensor]) -> Binding:
+        return Binding(constants)
+
+    @torch.inference_mode()
+    def _run(self, binding: Binding, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given = {**binding.constants, **inputs}
+        out = self._forward(*(given[name] for name in self.inputs))
+        return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
+
+
 class EngineSet(ABC):
     """The six submodules of one checkpoint in one format. Engines are opened when first asked for, and kept.
 

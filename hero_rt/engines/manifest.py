@@ -186,18 +186,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise EngineError(
             f"{folder} has no {MANIFEST_NAME}: not an engine folder, or its build did not finish; run it again"
         )
+    data = path.read_bytes()
     try:
-        text = path.read_bytes().decode()
+        text = data.decode()
         manifest = Manifest.model_validate_json(text)
     except (ValidationError, UnicodeDecodeError) as error:
-        other = _of_other_schema(path)
-        if other is not None:
-            raise EngineError(other) from error
+        _check_schema(path, data)
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("file",), "msg": str(error)}
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise EngineError(f"{path} is not valid ({where}: {first['msg']}); rebuild the folder") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise EngineError(str(_of_other_schema(path)))
+    _check_schema(path, data)
     if _seal(text.replace(manifest.sha256, _UNSEALED)) != manifest.sha256:
         raise EngineError(f"{path} is not as it was written: its SHA-256 differs; rebuild the folder")
     return manifest
@@ -219,30 +217,20 @@ def check_files(folder: Path, manifest: Manifest) -> None:
             raise EngineError(f"{path} has SHA-256 {digest[:12]}…, {expected.sha256[:12]}… was built; {remedy}")
 
 
-def _of_other_schema(path: Path) -> str | None:
-    """The line that refuses a manifest of another schema version; None where it is of this one, or no manifest."""
+def _check_schema(path: Path, data: bytes) -> None:
+    """Raise EngineError for the manifest of another schema version. What is no manifest passes."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(data)
         schema = found["schema_version"]
     except (ValueError, TypeError, KeyError):
-        return None
+        return
     if schema == SCHEMA_VERSION:
-        return None
+        return
     remedy = "rebuild the folder with this version's hero-export build-engines"
-    if schema == 2 and all(isinstance(found.get(name), str) for name in ("checkpoint", "format", "dtype")):
-        profiles = {
-            f"--profile {e.get('profile')}" for e in found.get("engines", []) if e.get("submodule") == "unet_step"
-        }
-        # the text of that version's command line; one option of it has another name now
-        options = str(found.get("options", "")).replace("--compute-capability ", "--compute-capabilities ")
-        words = [
-            found["checkpoint"],
-            "--format",
-            found["format"],
-            "--dtype",
-            found["dtype"],
-            *sorted(profiles),
-            options,
-        ]
-        remedy = f"rebuild: hero-export build-engines {' '.join(filter(None, words))} --out {path.parent}"
-    return f"{path} has schema version {schema}, this hero-runtime reads {SCHEMA_VERSION}; {remedy}"
+    if schema == 2 and {"checkpoint", "format", "dtype", "options", "engines"} <= found.keys():
+        # options: the text of that version's command line; one of them has another name now
+        options = str(found["options"]).replace("--compute-capability ", "--compute-capabilities ")
+        words = [str(found["checkpoint"]), f"--format {found['format']} --dtype {found['dtype']}"]
+        words += sorted({f"--profile {e['profile']}" for e in found["engines"] if e["submodule"] == "unet_step"})
+        remedy = f"rebuild: hero-export build-engines {' '.join([*words, options]).strip()} --out {path.parent}"
+    raise EngineError(f"{path} has schema version {schema}, this hero-runtime reads {SCHEMA_VERSION}; {remedy}")

@@ -1,34 +1,62 @@
-"""Buffers on a GPU that bindings keep their constants in, each with its execution context and captured graph."""
+"""Buffers on a GPU that bindings keep their constants in, each with its work and captured CUDA graph."""
 
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hero_rt.engines.engine import Binding
+from hero_rt.engines.engine import Binding, Engine
+from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
+from hero_rt.spec.boundary import Specs
 
 _log = logging.getLogger(__name__)
+_one_capture = threading.Lock()  # PyTorch: one may be underway in a process
+
+
+class OutOfMemoryError(EngineError):
+    """The GPU's memory holds no further slot."""
 
 
 class Slot(ABC):
-    """One set of buffers by name. Its bindings run in turn; usually there is one."""
+    """One set of buffers by name. Its bindings run in turn; usually there is one.
 
-    def __init__(self, buffers: dict[str, Tensor]):
-        self.buffers = buffers
+    The first run loads kernels and allocates. The second is captured as a CUDA graph, which later ones replay. Where it
+    cannot be captured every run is like the first: slower, not wrong.
+    """
+
+    def __init__(self, name: str, specs: Specs, workspace: Workspace):
+        self._name, self._workspace = name, workspace
+        self.buffers = {
+            name: torch.zeros(spec.shape, dtype=spec.dtype, device=workspace.device) for name, spec in specs.items()
+        }
         self.bindings: list[SlotBinding] = []
         self._loaded: SlotBinding | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._outputs: tuple[Tensor, ...] = ()
+        self._runs = 0
 
     @abstractmethod
-    def copy_in(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy `tensors` into their buffers."""
+    def enqueue(self) -> tuple[Tensor, ...]:
+        """Put one run on PyTorch's current stream. Return its outputs; the next run may overwrite them."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Release buffers, context and graph."""
+    def run(self, binding: "SlotBinding", inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Run with the binding's constants. Return the outputs in memory of their own."""
+        with self._workspace.on_stream():
+            self.load(binding)
+            self._copy_in(inputs)
+            self._runs += 1
+            if self._runs == 2:
+                self._capture()
+            if self._graph is None:
+                self._outputs = self.enqueue()
+            else:
+                self._graph.replay()
+        return tuple(output.clone() for output in self._outputs)
 
     def join(self, binding: "SlotBinding") -> None:
         """Add a binding. One that is alone has its constants in the buffers; it gets a copy before another writes."""
@@ -40,56 +68,98 @@ class Slot(ABC):
         """Put the binding's constants into the buffers, unless they are there."""
         if self._loaded is binding:
             return
-        self.copy_in(binding.constants)
+        self._copy_in(binding.constants)
         self._loaded = binding
         if self.bindings == [binding]:  # the buffers hold the only copy from now on
             binding.constants = {name: self.buffers[name] for name in binding.constants}
 
+    def close(self) -> None:
+        """Release graph and buffers."""
+        self._graph, self._outputs, self.buffers = None, (), {}
 
-_S = TypeVar("_S", bound=Slot)
+    def _copy_in(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self.buffers[name].copy_(tensor)
+
+    def _capture(self) -> None:
+        """Captures the CUDA graph. Capturing records the work; `replay()` runs it."""
+        graph, shared = torch.cuda.CUDAGraph(), self._workspace
+        try:
+            # other threads may allocate meanwhile
+            with (
+                _one_capture,
+                torch.cuda.graph(graph, shared.graph_pool, shared.stream, capture_error_mode="thread_local"),
+            ):
+                outputs = self.enqueue()
+        except (RuntimeError, EngineError) as error:
+            _log.warning("%s runs without a CUDA graph: %s", self._name, error)
+            return
+        self._graph, self._outputs = graph, outputs
 
 
-class SlotBinding(Binding, Generic[_S]):
+class SlotBinding(Binding):
     """Constants in the buffers of a slot."""
 
-    def __init__(self, constants: Mapping[str, Tensor], slot: _S, release: Callable[["SlotBinding[Any]"], None]):
-        super().__init__(constants, lambda: release(self))
+    def __init__(self, constants: Mapping[str, Tensor], slot: Slot):
+        super().__init__(constants, lambda: slot.bindings.remove(self))
         self.slot = slot
 
 
-class Slots(Generic[_S]):
-    """The slots of one engine, kept for later bindings. The engine's lock is held around each call.
+class SlotEngine(Engine):
+    """An engine on a GPU, with its slots. Slots are kept for later bindings.
 
     A binding has a slot to itself, so a run copies no constants. Where memory holds no further slot, bindings share
     one: each keeps its constants beside it, and they are copied in where another binding ran before.
+
+    make_slot: raises OutOfMemoryError, or PyTorch's, where memory is short.
     """
 
-    def __init__(self, engine: str, make: Callable[[], _S]):
-        self._engine, self._make = engine, make
-        self._all: list[_S] = [make()]  # now: an engine that does not fit should fail on opening
+    def __init__(self, name: str, inputs: Specs, outputs: Specs, workspace: Workspace, make_slot: Callable[[], Slot]):
+        super().__init__(name, inputs, outputs)
+        self._workspace, self._make_slot = workspace, make_slot
+        self._slots = [self._new_slot()]  # now: an engine that does not fit should fail on opening
 
-    def bind(self, constants: Mapping[str, Tensor]) -> SlotBinding[_S]:
-        """Give a binding its slot. `Slot.load` puts the constants in place."""
-        binding = SlotBinding(constants, self._choose(), self._release)
-        binding.slot.join(binding)
+    @property
+    def device(self) -> torch.device:
+        return self._workspace.device
+
+    def _bind(self, constants: Mapping[str, Tensor]) -> SlotBinding:
+        self._check_device(constants)
+        with self._workspace.lock:
+            binding = SlotBinding(constants, self._choose())
+            binding.slot.join(binding)
+            if constants:
+                with self._workspace.on_stream():
+                    binding.slot.load(binding)
         return binding
 
-    def close(self) -> None:
-        """Close every slot, used or not."""
-        while self._all:
-            self._all.pop().close()
+    def _run(self, binding: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        self._check_device(inputs)
+        with self._workspace.lock:
+            return dict(zip(self.outputs, binding.slot.run(binding, inputs), strict=True))
 
-    def _choose(self) -> _S:
-        for slot in self._all:
+    def _close(self) -> None:
+        self._workspace.stream.synchronize()
+        while self._slots:
+            self._slots.pop().close()
+
+    def _choose(self) -> Slot:
+        for slot in self._slots:
             if not slot.bindings:
                 return slot
         try:
-            self._all.append(self._make())
-        except (torch.OutOfMemoryError, EngineError) as error:
-            _log.warning("%s: windows share buffers, constants are copied at each step (%s)", self._engine, error)
-            return min(self._all, key=lambda slot: len(slot.bindings))
-        return self._all[-1]
+            self._slots.append(self._new_slot())
+        except (torch.OutOfMemoryError, OutOfMemoryError) as error:
+            _log.warning("%s: windows share buffers, constants are copied at each step (%s)", self.name, error)
+            return min(self._slots, key=lambda slot: len(slot.bindings))
+        return self._slots[-1]
 
-    @staticmethod
-    def _release(binding: SlotBinding[Any]) -> None:
-        binding.slot.bindings.remove(binding)
+    def _new_slot(self) -> Slot:
+        with self._workspace.on_stream():  # and on its device
+            return self._make_slot()
+
+    def _check_device(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            if tensor.device.type != self.device.type:
+                where = f"is on {tensor.device}, the engine runs on {self.device}"
+                raise EngineError(f"{self.name}: input {name!r} {where}")

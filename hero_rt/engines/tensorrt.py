@@ -1,8 +1,7 @@
 """TensorRT plans, of TensorRT and TensorRT-RTX alike: the libraries differ in their module's name."""
 
 import importlib
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,11 @@ import torch
 from packaging.version import Version
 from torch import Tensor
 
-from hero_rt.engines.cuda import CudaGraph
-from hero_rt.engines.engine import Engine
 from hero_rt.engines.manifest import Target
-from hero_rt.engines.slots import Slot, SlotBinding, Slots
+from hero_rt.engines.slots import OutOfMemoryError, Slot, SlotEngine
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import FREE, Specs, TensorSpec
-
-_log = logging.getLogger(__name__)
 
 
 class TensorRT:
@@ -102,7 +97,7 @@ class Plan:
         self._check_boundary(trt, inputs, outputs)
         context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
-            raise self.failed("no execution context; is there enough GPU memory?")
+            raise self.failed("no execution context; is there enough GPU memory?", OutOfMemoryError)
         for name, spec in inputs.items():
             if FREE in self._engine.get_tensor_shape(name) and not context.set_input_shape(name, spec.shape):
                 raise self.failed(f"input {name!r} cannot be {spec}")
@@ -110,9 +105,9 @@ class Plan:
         context.set_device_memory(scratch.data_ptr(), scratch.numel())
         return context, scratch
 
-    def failed(self, what: str) -> EngineError:
+    def failed(self, what: str, kind: type[EngineError] = EngineError) -> EngineError:
         said = f": {self.logger.errors[-1]}" if self.logger.errors else ""
-        return EngineError(f"{self.name}: {what}{said}; rebuild the folder with hero-export build-engines")
+        return kind(f"{self.name}: {what}{said}; rebuild the folder with hero-export build-engines")
 
     def _check_boundary(self, trt: Any, inputs: Specs, outputs: Specs) -> None:
         for mode, specs in ((trt.TensorIOMode.INPUT, inputs), (trt.TensorIOMode.OUTPUT, outputs)):
@@ -141,104 +136,44 @@ class Plan:
             raise self.failed(f"it does not take the weights of {graph.name}")
 
 
-class TensorRTEngine(Engine):
-    """One plan at one shape. Each binding has an execution context, buffers and, after its first run, a CUDA graph."""
+class TensorRTEngine(SlotEngine):
+    """One plan at one shape. Each slot has an execution context."""
 
     def __init__(
         self, trt: Any, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
     ):
-        super().__init__(path.name, inputs, outputs)
-        self._workspace = workspace
-        with workspace.stream:
+        with workspace.on_stream():
             self._plan = workspace.loaded(path, lambda: Plan(trt, path, beside))
-        self._slots = Slots(self.name, lambda: PlanContext(trt, self._plan, inputs, outputs, workspace))
-
-    @property
-    def device(self) -> torch.device:
-        return self._workspace.device
-
-    def _bind(self, constants: Mapping[str, Tensor]) -> "SlotBinding[PlanContext]":
-        given = self._ready(constants)
-        with self._workspace.lock:
-            binding = self._slots.bind(given)
-            if given:
-                with self._workspace.stream:
-                    binding.slot.load(binding)
-        return binding
-
-    def _run(self, binding: "SlotBinding[PlanContext]", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        own, stream = binding.slot, self._workspace.stream
-        # PyTorch's own memory: the buffers belong to the next run, and results of several windows are held at once
-        results = {name: torch.empty_like(own.buffers[name]) for name in self.outputs}
-        given = self._ready(inputs)
-        with self._workspace.lock, stream:
-            own.load(binding)
-            own.copy_in(given)
-            own.run()
-            for name, result in results.items():
-                stream.copy(result, own.buffers[name])
-        return results
+        plan = self._plan
+        super().__init__(
+            path.name, inputs, outputs, workspace, lambda: PlanContext(trt, plan, inputs, outputs, workspace)
+        )
 
     def _close(self) -> None:
-        self._workspace.stream.synchronize()
-        self._slots.close()
+        super()._close()
         del self._plan
-
-    def _ready(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Dense and on the device, before this stream waits for PyTorch's; held by the caller until it has waited."""
-        for name, tensor in tensors.items():
-            if tensor.device.type != self.device.type:
-                where = f"is on {tensor.device}, the engine runs on {self.device}"
-                raise EngineError(f"{self.name}: input {name!r} {where}")
-        return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 class PlanContext(Slot):
-    """An execution context of a plan, its buffers, and the CUDA graph captured on them."""
+    """An execution context of a plan, and its buffers."""
 
     def __init__(self, trt: Any, plan: Plan, inputs: Specs, outputs: Specs, workspace: Workspace):
         self._plan, self._stream = plan, workspace.stream
-        with self._stream:
-            self._context, self._scratch = plan.context(trt, inputs, outputs, workspace)
-        tensors = {**inputs, **outputs}.items()
-        super().__init__(
-            {name: torch.empty(spec.shape, dtype=spec.dtype, device=workspace.device) for name, spec in tensors}
-        )
+        self._context, self._scratch = plan.context(trt, inputs, outputs, workspace)
+        super().__init__(plan.name, {**inputs, **outputs}, workspace)
+        self._results = tuple(self.buffers[name] for name in outputs)
         for name, buffer in self.buffers.items():
             if not self._context.set_tensor_address(name, buffer.data_ptr()):
                 raise plan.failed(f"tensor {name!r} takes no address")
-        self._graph: CudaGraph | None = None
-        self._runs = 0
 
-    def copy_in(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            self._stream.copy(self.buffers[name], tensor)
-
-    def run(self) -> None:
-        """Queue one run. The first loads kernels and allocates; the second is captured."""
-        self._runs += 1
-        if self._runs == 2:
-            self._capture()
-        if self._graph is not None:
-            self._graph.launch()
-        else:
-            self._enqueue()
+    def enqueue(self) -> tuple[Tensor, ...]:
+        if not self._context.execute_async_v3(self._stream.cuda_stream):
+            raise self._plan.failed("it does not run")
+        return self._results
 
     def close(self) -> None:
-        if self._graph is not None:
-            self._graph.close()
-        self._graph, self.buffers = None, {}
-        del self._context, self._plan, self._scratch  # in this order: each needs the next
-
-    def _capture(self) -> None:
-        try:
-            self._graph = self._stream.capture(self._enqueue)
-        except EngineError as error:  # slower, not wrong
-            _log.warning("%s runs without a CUDA graph: %s", self._plan.name, error)
-
-    def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise self._plan.failed("it does not run")
+        super().close()
+        del self._results, self._context, self._plan, self._scratch  # in this order: each needs the next
 
 
 def _logger(trt: Any) -> Any:

@@ -1,7 +1,8 @@
 """What the engines of one folder share on a device."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,13 +10,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from hero_rt.engines.cuda import CudaStream
-
 _T = TypeVar("_T")
 
 
 class Workspace:
-    """One explicit stream, one scratch for activations, and each file loaded once.
+    """One CUDA stream, one memory pool of graphs, one scratch for activations, and each file loaded once.
 
     lock: held while work is put on the stream, so that threads' runs follow one another.
     scratch_bytes: what the largest engine is expected to ask for, so that the first one's scratch fits all.
@@ -28,8 +27,24 @@ class Workspace:
         self.lock = threading.RLock()
 
     @cached_property
-    def stream(self) -> CudaStream:
-        return CudaStream(self.device)
+    def stream(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream(self.device)
+
+    @cached_property
+    def graph_pool(self) -> Any:
+        """Graphs may share it: they run one after another on one stream, and their outputs are copied out at once."""
+        return torch.cuda.graph_pool_handle()
+
+    @contextmanager
+    def on_stream(self) -> Iterator[None]:
+        """Put work on the stream. It starts after the work already queued on PyTorch's current stream, which then
+        waits for it. The host does not wait.
+        """
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            yield
+        current.wait_stream(self.stream)
 
     def scratch(self, size: int) -> Tensor:
         """`size` bytes or more. Where an engine asks for more than expected, earlier ones keep the smaller scratch."""
@@ -44,8 +59,7 @@ class Workspace:
         return self._loaded[path]
 
     def close(self) -> None:
-        self._loaded.clear()
         if "stream" in self.__dict__:
-            self.stream.close()
-            del self.stream
+            self.stream.synchronize()
+        self._loaded.clear()
         self._scratch = None

@@ -21,7 +21,7 @@ from hero_rt.models.motion import MotionModule
 from hero_rt.models.refnet import RefNet3D
 from hero_rt.models.semantic import OpenClipProjection
 from hero_rt.models.unet import UNet3D
-from hero_rt.spec.config import HeroConfig
+from hero_rt.spec.config import NETWORK_FIELDS, HeroConfig
 
 BUNDLED = Path(__file__).parents[1] / "checkpoints"  # trained ones that come with this package
 PARTS: dict[str, type[Any]] = {
@@ -246,24 +246,12 @@ def _read_config(folder: Path) -> HeroConfig:
             "assemble one with: hero-export compose"
         )
     parts = {part: _read_json(folder / part / "config.json") for part in PARTS}
-    unet, flow = parts["unet"], parts["flow_encoder"]
     return HeroConfig.from_dict(
         {
-            "name": index.get("name", folder.name),
-            "num_frames": index.get("num_frames", 16),
-            "canvas_fill": index.get("canvas_fill", "grey"),
-            "decode_noise": index.get("decode_noise", 0.0),
-            "flow_scale": index.get("flow_scale"),
-            "sample_size": index.get("sample_size"),
-            "max_ratio": index.get("max_ratio"),
-            "block_out_channels": unet["block_out_channels"],
-            "num_attention_heads": unet["num_attention_heads"],
-            "cross_attention_dim": unet["cross_attention_dim"],
-            "norm_num_groups": unet["norm_num_groups"],
-            "mid_motion": unet["mid_motion"],
-            "im3_placement": unet["im3_placement"],
-            "embedding_channels": flow["embedding_channels"],
-            "ofe_timestep": flow["ofe_timestep"],
+            "name": folder.name,
+            **{key: index[key] for key in _OWN_FIELDS if key in index},
+            **{key: parts["unet"][key] for key in NETWORK_FIELDS},
+            **{key: parts["flow_encoder"][key] for key in ("embedding_channels", "ofe_timestep")},
             "num_openclip_tokens": parts["image_projection"]["num_tokens"],
             "vae": _public(parts["vae"]),
             "clip": _public(parts["image_encoder"]),

@@ -16,6 +16,14 @@ VAE_SCALE = 8  # pixels a side of one latent cell
 IMAGE_SIZE = 224  # both CLIP encoders
 NUM_ATTENTIONS = 16
 NUM_RESIDUALS = 13  # 12 down + 1 mid
+NETWORK_FIELDS = (
+    "block_out_channels",
+    "num_attention_heads",
+    "cross_attention_dim",
+    "norm_num_groups",
+    "mid_motion",
+    "im3_placement",
+)
 
 
 @dataclass(frozen=True)
@@ -72,14 +80,7 @@ class HeroConfig:
     @property
     def network(self) -> dict[str, Any]:
         """The fields that the UNet, the RefNet and the flow encoder share."""
-        return {
-            "block_out_channels": self.block_out_channels,
-            "num_attention_heads": self.num_attention_heads,
-            "cross_attention_dim": self.cross_attention_dim,
-            "norm_num_groups": self.norm_num_groups,
-            "mid_motion": self.mid_motion,
-            "im3_placement": self.im3_placement,
-        }
+        return {name: getattr(self, name) for name in NETWORK_FIELDS}
 
     def level_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
         """(h, w) of the four UNet levels for a canvas of `height` x `width` pixels (multiples of 8)."""
@@ -145,6 +146,22 @@ _VAE_SD15 = {
     "scaling_factor": 0.18215,
 }
 
+
+def _clip(
+    hidden_size: int, intermediate_size: int, layers: int, heads: int, patch_size: int, projection_dim: int, act: str
+) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "patch_size": patch_size,
+        "image_size": IMAGE_SIZE,
+        "projection_dim": projection_dim,
+        "hidden_act": act,
+    }
+
+
 PRESETS: dict[str, HeroConfig] = {
     "hero-sd15": HeroConfig(
         name="hero-sd15",
@@ -154,26 +171,8 @@ PRESETS: dict[str, HeroConfig] = {
         norm_num_groups=32,
         embedding_channels=(16, 32, 96, 256),
         vae=_VAE_SD15,
-        clip={  # OpenAI CLIP ViT-L/14
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "patch_size": 14,
-            "image_size": IMAGE_SIZE,
-            "projection_dim": 768,
-            "hidden_act": "quick_gelu",
-        },
-        openclip={  # OpenCLIP ViT-H/14, the encoder of IP-Adapter
-            "hidden_size": 1280,
-            "intermediate_size": 5120,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 16,
-            "patch_size": 14,
-            "image_size": IMAGE_SIZE,
-            "projection_dim": 1024,
-            "hidden_act": "gelu",
-        },
+        clip=_clip(1024, 4096, 24, 16, 14, 768, "quick_gelu"),  # OpenAI CLIP ViT-L/14
+        openclip=_clip(1280, 5120, 32, 16, 14, 1024, "gelu"),  # OpenCLIP ViT-H/14, the encoder of IP-Adapter
         scheduler=_DDIM,
         flow_scale=4.0,
         sample_size=256,
@@ -187,26 +186,8 @@ PRESETS: dict[str, HeroConfig] = {
         norm_num_groups=8,
         embedding_channels=(8, 16, 16, 32),
         vae=_VAE_SD15 | {"block_out_channels": [16, 32, 32, 32], "layers_per_block": 1, "norm_num_groups": 8},
-        clip={
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "patch_size": 32,
-            "image_size": IMAGE_SIZE,
-            "projection_dim": 64,
-            "hidden_act": "quick_gelu",
-        },
-        openclip={
-            "hidden_size": 96,
-            "intermediate_size": 192,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "patch_size": 32,
-            "image_size": IMAGE_SIZE,
-            "projection_dim": 96,
-            "hidden_act": "gelu",
-        },
+        clip=_clip(64, 128, 2, 4, 32, 64, "quick_gelu"),
+        openclip=_clip(96, 192, 2, 4, 32, 96, "gelu"),
         scheduler=_DDIM_VELOCITY,
         canvas_fill="propagated",
     ),

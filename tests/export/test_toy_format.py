@@ -19,7 +19,7 @@ from hero_export.engine_build import BuildSettings
 from hero_export.inspect import inspect_folder
 from hero_rt import Outpainter
 from hero_rt.engines import read_manifest
-from hero_rt.engines.eager import ModuleEngine
+from hero_rt.engines.engine import ModuleEngine
 from hero_rt.engines.manifest import Target
 from hero_rt.spec.boundary import Specs
 from hero_rt.spec.profile import Profile

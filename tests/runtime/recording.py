@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from hero_rt.engines.eager import ModuleEngine
-from hero_rt.engines.engine import Binding, Engine, EngineSet, Observer
+from hero_rt.engines.engine import Binding, Engine, EngineSet, ModuleEngine, Observer
 from hero_rt.spec.boundary import submodule_io
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile

@@ -1,4 +1,4 @@
-"""A GPU that is not there: CUDA's runtime and a TensorRT module that hold their callers to the rules.
+"""A GPU that is not there: torch.cuda and a TensorRT module that hold their callers to the rules.
 
 Work put on a stream is done when another stream or the host waits for it, and not before: what nobody waits for never
 happens. Everything else of the TensorRT module is the real tensorrt_rtx.
@@ -6,131 +6,117 @@ happens. Everything else of the TensorRT module is the real tensorrt_rtx.
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import tensorrt_rtx as real
-
-TORCH_STREAM = 1
+import torch
+from torch.overrides import TorchFunctionMode
 
 
 class FakeCuda:
-    """cuda.bindings.runtime: streams, events, copies and graphs over host memory."""
+    """torch.cuda over host memory: streams, captures and replays.
 
-    cudaStreamNonBlocking, cudaEventDisableTiming = 1, 2
-    cudaError_t = SimpleNamespace(cudaSuccess=SimpleNamespace(name="cudaSuccess", value=0))
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyDeviceToDevice="device-to-device")
-    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal="thread-local")
+    Copies inside a stream's block wait in its queue. PyTorch's own stream does its work at once.
+    """
 
     def __init__(self, capturable: bool = True):
-        self.queues: dict[int, list[Callable[[], None]]] = {TORCH_STREAM: []}
-        self.events: dict[int, tuple[int, int] | None] = {}  # event -> stream, work before it
-        self.capturing: list[Callable[[], None]] | None = None
-        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.streams: list[FakeStream] = []
+        self.own = self.current = self.Stream()
+        self.capturing: list[Callable[[], object]] | None = None
         self.calls: list[str] = []
         self.capturable = capturable
-        self._next = 100
 
-    def _new(self) -> int:
-        self._next += 1
-        return self._next
+    def Stream(self, device: Any = None) -> "FakeStream":
+        self.streams.append(FakeStream(self, len(self.streams) + 1))
+        return self.streams[-1]
 
-    def _done(self, name: str, *values: Any) -> tuple[Any, ...]:
-        self.calls.append(name)
-        return (self.cudaError_t.cudaSuccess, *values)
+    def current_stream(self, device: Any = None) -> "FakeStream":
+        return self.current
 
-    def put(self, stream: int, work: Callable[[], None]) -> None:
-        assert stream in self.queues, f"stream {stream} does not exist"
-        if self.capturing is not None:
-            self.capturing.append(work)
-        else:
-            self.queues[stream].append(work)
+    @contextmanager
+    def stream(self, stream: "FakeStream") -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
 
-    def _drain(self, stream: int, count: int) -> None:
-        for work in self.queues[stream][:count]:
-            work()
-        self.queues[stream][:count] = []
-        self.events = {  # what is done need not be waited for again
-            e: (s, max(n - count, 0)) if s == stream else (s, n) for e, (s, n) in self.events.items()
-        }
+    def graph_pool_handle(self) -> tuple[int, int]:
+        self.calls.append("pool")
+        return (0, 1)
 
-    def cudaGetErrorString(self, status):
-        return self.cudaError_t.cudaSuccess, b"operation not permitted when stream is capturing"
-
-    def cudaStreamCreateWithFlags(self, flags):
-        assert flags == self.cudaStreamNonBlocking
-        stream = self._new()
-        self.queues[stream] = []
-        return self._done("stream", stream)
-
-    def cudaStreamDestroy(self, stream):
-        assert self.queues.pop(stream) == [], "destroyed with work on it"
-        return self._done("destroy-stream")
-
-    def cudaStreamSynchronize(self, stream):
-        assert self.capturing is None
-        self._drain(stream, len(self.queues[stream]))
-        return self._done("synchronize")
-
-    def cudaEventCreateWithFlags(self, flags):
-        assert flags == self.cudaEventDisableTiming
-        event = self._new()
-        self.events[event] = (TORCH_STREAM, 0)
-        return self._done("event", event)
-
-    def cudaEventDestroy(self, event):
-        del self.events[event]
-        return self._done("destroy-event")
-
-    def cudaEventRecord(self, event, stream):
-        self.events[event] = (stream, len(self.queues[stream]))
-        return self._done(f"record {'torch' if stream == TORCH_STREAM else 'own'}")
-
-    def cudaStreamWaitEvent(self, stream, event, flags):
-        assert flags == 0
-        source, count = self.events[event]
-        assert source != stream, "a stream waits for itself"
-        self._drain(source, count)
-        return self._done(f"wait {'torch' if stream == TORCH_STREAM else 'own'}")
-
-    def cudaMemcpyAsync(self, target, source, size, kind, stream):
-        assert kind == "device-to-device"
-        self.put(stream, lambda: ctypes.memmove(target, source, size))
-        return self._done("copy")
-
-    def cudaStreamBeginCapture(self, stream, mode):
-        assert mode == "thread-local"
-        assert self.capturing is None
-        self.capturing = []
-        return self._done("begin-capture")
-
-    def cudaStreamEndCapture(self, stream):
-        captured, self.capturing = self.capturing, None
+    @contextmanager
+    def graph(
+        self, cuda_graph: "FakeGraph", pool: Any, stream: "FakeStream", capture_error_mode: str
+    ) -> Iterator[None]:
+        assert (pool, capture_error_mode, self.capturing) == ((0, 1), "thread_local", None)
+        before, self.current, self.capturing = self.current, stream, []
+        self.calls.append("begin-capture")
+        yield
+        cuda_graph.work, self.capturing = self.capturing, None
         if not self.capturable:
-            return (SimpleNamespace(name="cudaErrorStreamCaptureInvalidated", value=901), None)
-        graph = self._new()
-        self.graphs[graph] = captured
-        return self._done("end-capture", graph)
+            raise RuntimeError("capture invalidated")  # and the stream stays, as PyTorch leaves it
+        self.calls.append("end-capture")
+        self.current = before
 
-    def cudaGraphInstantiate(self, graph, flags):
-        assert flags == 0
-        executable = self._new()
-        self.graphs[executable] = self.graphs[graph]
-        return self._done("instantiate", executable)
+    def CUDAGraph(self) -> "FakeGraph":
+        return FakeGraph(self)
 
-    def cudaGraphDestroy(self, graph):
-        del self.graphs[graph]
-        return self._done("destroy-graph")
+    def put(self, stream: "FakeStream", work: Callable[[], object]) -> None:
+        (stream.queue if self.capturing is None else self.capturing).append(work)
 
-    def cudaGraphExecDestroy(self, executable):
-        del self.graphs[executable]
-        return self._done("destroy-executable")
 
-    def cudaGraphLaunch(self, executable, stream):
-        self.queues[stream] += self.graphs[executable]
-        return self._done("launch")
+class FakeStream:
+    def __init__(self, cuda: FakeCuda, handle: int):
+        self.cuda, self.cuda_stream = cuda, handle
+        self.queue: list[Callable[[], object]] = []
+
+    def wait_stream(self, other: "FakeStream") -> None:
+        assert other is not self, "a stream waits for itself"
+        assert self.cuda.capturing is None
+        other.drain()
+        self.cuda.calls.append("own waits" if self is not self.cuda.own else "torch waits")
+
+    def synchronize(self) -> None:
+        assert self.cuda.capturing is None
+        self.drain()
+
+    def drain(self) -> None:
+        while self.queue:
+            self.queue.pop(0)()
+
+
+class FakeGraph:
+    work: Sequence[Callable[[], object]] = ()
+
+    def __init__(self, cuda: FakeCuda):
+        self.cuda = cuda
+
+    def replay(self) -> None:
+        self.cuda.calls.append("replay")
+        self.cuda.current.queue += self.work
+
+
+class QueuedCopies(TorchFunctionMode):
+    """Puts copies into the queue of the stream that is current."""
+
+    def __init__(self, cuda: FakeCuda):
+        super().__init__()
+        self.cuda = cuda
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.copy_ and self.cuda.current is not self.cuda.own:
+            target, source = args
+            assert target.shape == source.shape
+            assert target.dtype == source.dtype
+            self.cuda.calls.append("copy")
+            self.cuda.put(self.cuda.current, lambda: func(target, source))
+            return target
+        return func(*args, **(kwargs or {}))
 
 
 class ExecutionContext:
@@ -158,15 +144,16 @@ class ExecutionContext:
         return name in self._engine.tensors
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        assert stream_handle != TORCH_STREAM
+        cuda = self._engine.cuda
+        assert stream_handle == cuda.current.cuda_stream != cuda.own.cuda_stream
         assert self._memory, "no scratch"
         assert self._addresses.keys() == self._engine.tensors.keys()
         assert all(size > 0 for shape in self._shapes.values() for size in shape), "a shape is not set"
-        self._engine.cuda.calls.append("enqueue")
+        cuda.calls.append("enqueue")
         if self._engine.failing:
             self._engine.logger.log(real.ILogger.ERROR, "out of luck\n")
             return False
-        self._engine.cuda.put(stream_handle, self._compute)
+        cuda.put(cuda.current, self._compute)
         return True
 
     def _compute(self) -> None:

@@ -3,17 +3,16 @@
 import ast
 import inspect
 import logging
+import weakref
 from pathlib import Path
 
 import kernel_lens
 import pytest
 import tensorrt_rtx as real
 import torch
-from cuda.bindings import runtime as real_cuda
 
 import hero_export.tensorrt_log
 import hero_export.tensorrt_plan
-import hero_rt.engines.cuda
 import hero_rt.engines.tensorrt
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.tensorrt import BACKENDS, TensorRTEngine
@@ -21,7 +20,7 @@ from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import FREE, TensorSpec
 from tests.runtime.engines import fake_gpu
-from tests.runtime.engines.fake_gpu import TORCH_STREAM, FakeCuda, fake_tensorrt
+from tests.runtime.engines.fake_gpu import FakeCuda, QueuedCopies, fake_tensorrt
 
 INPUTS = {"x": TensorSpec((2, 3), torch.float32), "c": TensorSpec((2, 3), torch.float16)}
 OUTPUTS = {"y": TensorSpec((2, 3), torch.float32)}
@@ -30,12 +29,10 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """CUDA's runtime; a test may replace it before an engine is opened."""
     cuda = FakeCuda()
-    monkeypatch.setattr(hero_rt.engines.cuda, "_runtime", lambda: cuda)
-    stream = type("Stream", (), {"cuda_stream": TORCH_STREAM})
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
-    return cuda
+    monkeypatch.setattr(torch, "cuda", cuda)
+    with QueuedCopies(cuda):
+        yield cuda
 
 
 def open_engine(gpu, tmp_path, workspace=None, plan=b"a plan", inputs=INPUTS, **kwargs) -> TensorRTEngine:
@@ -86,7 +83,7 @@ def test_windows_share_buffers_where_memory_holds_no_more_and_keep_their_own_con
     assert torch.equal(engine.run(bindings[0], x=x)["y"], 2 * x + c)
     gpu.calls.clear()
     engine.run(bindings[0], x=x)
-    assert gpu.calls.count("copy") == 2  # the input and the result
+    assert gpu.calls.count("copy") == 1  # the input
     bindings[0].close()
 
 
@@ -103,11 +100,9 @@ def test_the_second_call_is_captured_and_later_ones_only_launch(gpu, tmp_path):
         gpu.calls.clear()
         engine(x=x, c=c)
         order.append([call for call in gpu.calls if call not in ("copy",)])
-    around = (["record torch", "wait own"], ["record own", "wait torch"])
-    capture = ["begin-capture", "enqueue", "end-capture", "instantiate", "destroy-graph"]
-    assert order[0] == [*around[0], "enqueue", *around[1]]
-    assert order[1] == [*around[0], *capture, "launch", *around[1]]
-    assert order[2] == [*around[0], "launch", *around[1]]
+    assert order[0] == ["own waits", "enqueue", "torch waits"]
+    assert order[1] == ["own waits", "pool", "begin-capture", "enqueue", "end-capture", "replay", "torch waits"]
+    assert order[2] == ["own waits", "replay", "torch waits"]
 
 
 def test_an_engine_that_cannot_be_captured_says_so_and_runs(monkeypatch, gpu, tmp_path, caplog):
@@ -117,13 +112,14 @@ def test_an_engine_that_cannot_be_captured_says_so_and_runs(monkeypatch, gpu, tm
     with caplog.at_level(logging.WARNING):
         assert all(torch.equal(engine(x=x, c=c)["y"], 2 * x + c) for _ in range(3))
     assert caplog.text.count("unet_step.plan runs without a CUDA graph") == 1
-    assert "cudaErrorStreamCaptureInvalidated" in caplog.text
+    assert "capture invalidated" in caplog.text
+    assert gpu.current is gpu.own
 
 
 def test_engines_of_a_folder_share_one_stream_and_one_scratch(gpu, tmp_path):
     workspace = Workspace(CPU, scratch_bytes=4096)
     engines = [open_engine(gpu, tmp_path, workspace) for _ in range(2)]
-    assert gpu.calls.count("stream") == 1
+    assert len(gpu.streams) == 2  # PyTorch's and the folder's
     assert workspace.scratch(1).numel() == 4096
     bindings = [engine.bind() for engine in engines]
     assert len({binding.slot._context._memory for binding in bindings}) == 1
@@ -158,15 +154,19 @@ def test_one_plan_serves_every_shape_of_its_range_and_is_loaded_once(gpu, tmp_pa
         )
 
 
-def test_closing_gives_everything_back(gpu, tmp_path):
+def test_closing_waits_for_the_work_and_gives_memory_back(gpu, tmp_path):
     workspace = Workspace(CPU)
     engine = open_engine(gpu, tmp_path, workspace)
     x, c = values(0)
-    engine(x=x, c=c)
-    engine(x=x, c=c)
+    binding = engine.bind({"c": c})
+    kept = weakref.ref(binding.slot.buffers["x"]), weakref.ref(workspace.scratch(1)), weakref.ref(binding.slot._context)
+    engine.run(binding, x=x)
+    binding.close()
+    del binding
     engine.close()
     workspace.close()
-    assert (gpu.graphs, gpu.events, list(gpu.queues)) == ({}, {}, [TORCH_STREAM])
+    assert [stream.queue for stream in gpu.streams] == [[], []]
+    assert [ref() for ref in kept] == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -241,12 +241,10 @@ def test_the_fake_has_no_name_that_the_real_library_lacks(name):
 
 
 def test_the_fake_cuda_has_no_name_that_the_real_one_lacks():
-    assert all(hasattr(real_cuda, name) for name in vars(FakeCuda) if name.startswith("cuda"))
-    assert real_cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal.name
-    assert real_cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice.name
-    status, count = real_cuda.cudaGetDeviceCount()  # the shape of every answer: a status, then values
-    assert status.name
-    assert count is None or count >= 0
+    names = {name for name in vars(FakeCuda) if not name.startswith("_")} - {"put"}
+    assert names <= set(dir(torch.cuda))
+    assert {"wait_stream", "synchronize"} <= set(dir(torch.cuda.Stream))  # cuda_stream: only where PyTorch has CUDA
+    assert [*inspect.signature(torch.cuda.graph).parameters][:4] == [*inspect.signature(FakeCuda().graph).parameters]
 
 
 # every name that this code asks of TensorRT's objects, and what stands for it in NvInfer.h and its kin
