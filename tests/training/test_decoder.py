@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from hero_train.banks import FrameBank
 from hero_train.decoder import (
     LATENT_NOISE,
     SAMPLED_ENERGY,
@@ -13,7 +14,6 @@ from hero_train.decoder import (
     discriminator_loss,
     noisy,
 )
-from hero_train.frame_bank import FrameBank
 from hero_train.recipe import SmallRecipe
 from hero_train.small_parts import train_decoder
 from hero_train.videos import VideoWindows

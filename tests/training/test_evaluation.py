@@ -17,8 +17,7 @@ from hero_train.evaluation.baselines import edge, reflection, telea
 from hero_train.evaluation.clips import centre_crop, pan
 from hero_train.evaluation.measures import gradient_energy, measure
 from hero_train.evaluation.perceptual import load_aafs
-from hero_train.evaluation.quality_page import quality_page
-from hero_train.evaluation.targets import verdicts
+from hero_train.evaluation.quality import quality_page, verdicts
 from tests.clips import BIG_BUCK_BUNNY, CARPHONE, small_clip
 
 CANVAS = Canvas(48, 64, 0, 16, 0, 16)

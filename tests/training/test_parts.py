@@ -13,10 +13,9 @@ import hero_train.autoencoder as module
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
 from hero_train.autoencoder import autoencoder_loss, energy, latent_scale
-from hero_train.encoders import contrastive_loss, view_pairs
-from hero_train.frame_bank import FrameBank
+from hero_train.banks import FrameBank
 from hero_train.recipe import SmallRecipe
-from hero_train.small_parts import train_autoencoder, train_decoder, train_image_encoders
+from hero_train.small_parts import contrastive_loss, train_autoencoder, train_decoder, train_image_encoders, view_pairs
 from hero_train.videos import VideoWindows
 from tests.clips import write_clip
 

@@ -108,3 +108,35 @@ def change(x: Tensor) -> Tensor:
     """Logarithm of the mean squared difference of the grey frames of each pair, [N]."""
     first, second = x.mean(1).unflatten(0, (-1, 2)).unbind(1)
     return (second - first).square().mean((1, 2)).add(1e-4).log()
+
+
+SAMPLED_WEIGHTS = {"kept": 1.0, "energy": 0.4, "spread": 0.5, "lively": 0.1, "adversarial": 0.1}
+# of the hidden frames' own. With 1 for both, the frames that it learns from get their texture; frames of other videos,
+# where the sampler is smoother still, get a third
+ENERGY_GAIN, SPREAD_GAIN = 8.0, 3.2
+
+
+def texture_loss(
+    drawn: Tensor, before: Tensor, hidden: Tensor, logits: list[Tensor]
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum of all terms, and each. All frames: [2·N, 3, H, W] in [-1, 1], successive ones in pairs.
+
+    drawn: the decoded samples; before: the same by the decoder as it was when this training began, which holds their
+    colours; hidden: the frames whose place they take; logits: the discriminator's, of `drawn`.
+    """
+    terms = {
+        "kept": (F.avg_pool2d(drawn, 4) - F.avg_pool2d(before, 4)).abs().mean(),
+        # both of the whole batch: frame by frame, flat ones would ask for as much as all others. The energy alone goes
+        # into edges, as the mean of a square does; the mean of its root asks for texture between them
+        "energy": (squared_gradient(drawn) / (ENERGY_GAIN * squared_gradient(hidden))).log().abs(),
+        "spread": (energy(drawn).mean() / (SPREAD_GAIN * energy(hidden).mean())).log().abs(),
+        "lively": (change(drawn) - change(hidden)).abs().mean(),
+        "adversarial": -torch.stack([logit.mean() for logit in logits]).sum(),
+    }
+    loss = torch.stack([SAMPLED_WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    return loss, {f"sampled {name}": float(value.detach()) for name, value in terms.items()}
+
+
+def squared_gradient(frames: Tensor) -> Tensor:
+    """Mean over all of the squared gradient of the grey frames."""
+    return torch.stack([d.square().mean() for d in gradients(frames.mean(1, keepdim=True))]).sum()

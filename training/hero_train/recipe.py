@@ -6,9 +6,9 @@ on each of 16 devices), gradients accumulated over 16 batches. A field that says
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     import torch
@@ -17,10 +17,28 @@ WARMUP_STEPS = 100  # of the small parts
 DECAY_SHARE = 0.4  # of their steps
 
 
-class Recipe(BaseModel):
-    """One run of `hero-train outpainter`. A resumed run may change only `steps` and `decay_steps`."""
+class _Recipe(BaseModel, extra="forbid", frozen=True):
+    seed: int = Field(0, description="Of every random draw.")
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    def generator(self, *place: int) -> "torch.Generator":
+        """The random draws of a place depend on it and the seed alone, so a resumed run repeats them."""
+        import torch
+
+        return torch.Generator().manual_seed(hash((self.seed, *place)) % 2**63)
+
+    def changeable(self, step: int, before: Self) -> set[str]:
+        """The fields that a run resumed after `step` may change: they alter no step already taken."""
+        raise NotImplementedError
+
+    def changes_since(self, saved: dict[str, Any], step: int) -> str:
+        """What differs from the recipe that `step` steps were taken by and may not; empty where nothing does."""
+        before, now = type(self).model_validate(saved), self.model_dump(mode="json")
+        old, free = before.model_dump(mode="json"), self.changeable(step, before)
+        return "; ".join(f"{k} was {old[k]}, is {new}" for k, new in now.items() if new != old[k] and k not in free)
+
+
+class Recipe(_Recipe):
+    """One run of `hero-train outpainter`."""
 
     videos: tuple[Path, ...] = Field(description="A folder of videos; repeat it, each has an equal share.")
     steps: int = Field(ge=1, description="Optimiser steps in all.")
@@ -49,7 +67,6 @@ class Recipe(BaseModel):
     compile: bool = Field(False, description="torch.compile: minutes at the start, for a faster step.")
     workers: int = Field(0, ge=0, description="Processes that decode videos.")
     save_every: int = Field(500, ge=1, description="Steps between states to resume from.")
-    seed: int = Field(0, description="Of every random draw.")
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, constant, linear decay."""
@@ -57,11 +74,16 @@ class Recipe(BaseModel):
         falling = min(1.0, (self.steps - step) / (self.decay_steps + 1))
         return self.learning_rate * min(rising, falling)
 
+    def average_weight_at(self, step: int) -> float:
+        """Of the newest weights in the moving average, which forgets its start faster while it is young."""
+        return 1 - min(self.ema_decay, (step + 1) / (step + 10))
 
-class SmallRecipe(BaseModel):
-    """How one small part is trained. A resumed run may change `steps` while the rate is constant."""
+    def changeable(self, step: int, before: Self) -> set[str]:
+        return {"steps", "decay_steps", "save_every", "workers"}
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class SmallRecipe(_Recipe):
+    """How one small part is trained."""
 
     steps: int = Field(ge=1, description="Steps of pairs of crops.")
     batch: int = Field(12, ge=1, description="Crops a step.")
@@ -71,7 +93,6 @@ class SmallRecipe(BaseModel):
     )
     bf16: bool = Field(False, description="BF16 autocast: faster on a CPU with AVX512-BF16.")
     save_every: int = Field(500, ge=1, description="Steps between states to go on from, in OUT/state.")
-    seed: int = Field(0, description="Of every random draw.")
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, constant, then a cosine down to a hundredth over the last two fifths.
@@ -87,8 +108,10 @@ class SmallRecipe(BaseModel):
         """The step from which the rate falls."""
         return math.floor((1 - DECAY_SHARE) * self.steps)
 
-    def generator(self, step: int) -> "torch.Generator":
-        """The random draws of a step depend on the seed and the step alone, so a resumed run repeats them."""
-        import torch
+    def average_weight_at(self, step: int) -> float:
+        """Of the newest weights in the moving average, which is over the last few hundred steps."""
+        return max(0.005, 1 / (step + 1))
 
-        return torch.Generator().manual_seed(hash((self.seed, step)) % 2**63)
+    def changeable(self, step: int, before: Self) -> set[str]:
+        constant = step <= min(before.first_falling, self.first_falling)  # the rate, in all steps taken
+        return {"save_every", "steps"} if constant else {"save_every"}

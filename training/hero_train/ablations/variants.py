@@ -14,18 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hero_rt.atomic import write_atomically
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
-from hero_train.ablations.held_out_loss import held_out_loss
+from hero_rt.sampling import make_scheduler
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.config import LATENT_CHANNELS
 from hero_train.evaluation.clips import evaluation_clips
 from hero_train.evaluation.evaluate import MODEL, evaluate, evaluation_canvas
+from hero_train.examples import Task, training_example
+from hero_train.objective import HeroObjective
 from hero_train.recipe import Recipe
 from hero_train.trainer import train
 
+RECIPE = {"timesteps_per_window": 2, "known_weight": 0.25, "ema_decay": 0.99, "save_every": 100}  # of every variant
 RATIOS = [0.25, 0.5]
 FIGURES = ("psnr", "mse", "ssim", "gradient_energy", "adjacent_ssim", "adjacent_ssim_truth")
 
@@ -106,3 +112,25 @@ def run_variants(run: AblationRun, jobs: int, progress: Callable[[str], None]) -
             rows[row["variant"]] = row
             progress(f"{row['variant']}: loss {row['loss']:.4f}, {row['psnr']:.2f} dB")
     return [rows[variant.name] for variant in VARIANTS]
+
+
+TIMESTEPS = 10  # in the middle of as many equal parts of the schedule
+
+
+@torch.no_grad()
+def held_out_loss(model: HeroModel, clips: list[tuple[np.ndarray, Canvas]], seed: int) -> float:
+    """The mean loss of the hidden latent cells over `clips`, each uint8 [F, H, W, 3] with what its canvas hides.
+
+    The noise depends on the seed and the clip's place alone, so that two models of one schedule meet the same.
+    """
+    objective = HeroObjective(model, make_scheduler(model.config.scheduler), known_weight=0).eval()
+    steps = model.config.scheduler["num_train_timesteps"]
+    timesteps = (torch.arange(TIMESTEPS) * 2 + 1) * steps // (2 * TIMESTEPS)
+    losses = []
+    for place, (truth, canvas) in enumerate(clips):
+        example = training_example(truth, Task(canvas, known_frames=0), model.config)
+        generator = torch.Generator().manual_seed(seed + place)
+        frames, _, height, width = example["mask"].shape
+        noise = torch.randn(TIMESTEPS, frames, LATENT_CHANNELS, height, width, generator=generator)
+        losses.append(objective(example, noise, timesteps, False))
+    return float(torch.stack(losses).mean())
