@@ -1,7 +1,7 @@
 """docs/performance.md: targets, what must be computed, every run, what builds took, and the notes of people."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from benchmarks.suites import SUITES
 from benchmarks.targets import TARGETS
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import Profile
+from hero_train.evaluation.pages import table
 
 PAGE, NOTES, IMAGES = "performance.md", "performance-notes.md", "images"
 COUNTED = (("hero-sd15", "fp16", 256), ("hero-sd15", "fp16", 512), ("hero-tiny", "fp32", 128))  # pixels a side
@@ -90,14 +91,6 @@ def page(
         for name, report in builds.items():
             yield from build_section(name, report)
     yield notes
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """A Markdown table and the empty line after it."""
-    yield f"| {' | '.join(header)} |"
-    yield f"|{'---|' * len(header)}"
-    yield from (f"| {' | '.join(map(str, row))} |" for row in rows)
-    yield ""
 
 
 def target_table(runs: Sequence[Run]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hero_rt.atomic import atomic_path
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import UsageError
 from hero_rt.models.hero import HeroModel
@@ -33,10 +34,8 @@ class FrameBank:
             windows = VideoWindows(folders, 2, size, seed, count)
             self.pairs = np.stack([windows[index][0] for index in tqdm(range(count), desc="frames")])
             if kept is not None:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                part = kept.with_suffix(".part.npy")
-                np.save(part, self.pairs)
-                part.rename(kept)
+                with atomic_path(kept) as path:
+                    np.save(path, self.pairs)
         if self.pairs.shape != (count, 2, size, size, 3):
             raise UsageError(f"{kept} holds {self.pairs.shape[0]} pairs of {self.pairs.shape[2]} px; remove it")
         self.seed = seed
@@ -63,8 +62,7 @@ class FrameBank:
 
 def to_tensor(frames: np.ndarray) -> Tensor:
     """uint8 [N, H, W, 3] to [N, 3, H, W] in [-1, 1]."""
-    tensor = to_signed(frames)
-    return tensor.contiguous(memory_format=torch.channels_last)  # a third of a step on a CPU
+    return to_signed(frames).contiguous(memory_format=torch.channels_last)  # a third of a step on a CPU
 
 
 HIDDEN = 0.6  # of a crop's cells, at least

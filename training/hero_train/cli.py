@@ -234,7 +234,8 @@ def evaluate(
     """
     from hero_rt.outpainter import Outpainter
     from hero_train.evaluation.evaluate import evaluate
-    from hero_train.evaluation.quality import quality_page, verdicts
+    from hero_train.evaluation.pages import quality_page
+    from hero_train.evaluation.targets import verdicts
 
     outpainter = Outpainter.from_pretrained(checkpoint)
     outpainter.set_progress_bar_config(disable=True)
@@ -267,8 +268,8 @@ def ablations(
 ) -> None:
     """Train the paper's ablations (Tables 4, 5 and 7) at a small scale, and measure each. Hours."""
     from hero_rt.models.hero import HeroModel
-    from hero_train.ablations.ablations_page import ablations_page
     from hero_train.ablations.variants import RECIPE, AblationRun, run_variants
+    from hero_train.evaluation.pages import ablations_page
 
     asked = parse_options(AblationOptions, options)
     shared = {"steps": asked.training_steps, "decay_steps": asked.training_steps // 4} | RECIPE
@@ -276,15 +277,8 @@ def ablations(
     rows = run_variants(AblationRun(start, recipe, tuple(videos), asked.steps, out), asked.jobs, figures.print)
     settings = asked.model_dump(exclude={"jobs"})
     name = HeroModel.from_pretrained(start).config.name
-    command: list[Any] = [
-        "ablations",
-        start.name,
-        *(path.name for path in videos),
-        "--train-on",
-        "VIDEOS",
-        "--out",
-        "RUNS",
-    ]
+    names = [path.name for path in videos]
+    command: list[Any] = ["ablations", start.name, *names, "--train-on", "VIDEOS", "--out", "RUNS"]
     command += ["--json", json, "--page", page]
     command += [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", f"{value:g}")]
     _write({"settings": settings | {"model": name}, "rows": rows}, json, page, ablations_page, command)

@@ -9,8 +9,9 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from hero_rt.sampling import make_scheduler
 from hero_rt.spec.canvas import Canvas
 from hero_rt.spec.config import LATENT_CHANNELS
 from hero_train.evaluation.clips import evaluation_clips
-from hero_train.evaluation.evaluate import MODEL, evaluate, evaluation_canvas
+from hero_train.evaluation.evaluate import evaluate, evaluation_canvas
+from hero_train.evaluation.targets import MODEL
 from hero_train.examples import Task, training_example
 from hero_train.objective import HeroObjective
 from hero_train.recipe import Recipe
@@ -103,15 +105,13 @@ class AblationRun:
 
 def run_variants(run: AblationRun, jobs: int, progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """A row a variant, in order: the means of its figures over clips and ratios; `jobs` at a time, on shared cores."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    rows: dict[str, dict[str, Any]] = {}
+    threads, rows = max(1, (os.cpu_count() or 1) // jobs), []
     # spawned: a forked process inherits locks of threads that it does not have
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(run.row, variant, threads) for variant in VARIANTS]):
-            row = done.result()
-            rows[row["variant"]] = row
+        for row in pool.map(run.row, VARIANTS, repeat(threads)):
+            rows.append(row)
             progress(f"{row['variant']}: loss {row['loss']:.4f}, {row['psnr']:.2f} dB")
-    return [rows[variant.name] for variant in VARIANTS]
+    return rows
 
 
 TIMESTEPS = 10  # in the middle of as many equal parts of the schedule

@@ -40,7 +40,7 @@ def load_lpips() -> Metric:
 
     @torch.no_grad()
     def lpips(frames: np.ndarray, truth: np.ndarray) -> float:
-        return float(network(_signed(frames), _signed(truth)))
+        return float(network(to_signed(frames), to_signed(truth)))
 
     return lpips
 
@@ -54,14 +54,10 @@ def load_aafs(checkpoint: str = CLIP) -> Metric:
 
     @torch.no_grad()
     def aafs(frames: np.ndarray, truth: np.ndarray) -> float:
-        embeds = network(clip_pixels(_signed(frames))).image_embeds
+        embeds = network(clip_pixels(to_signed(frames))).image_embeds
         return float(F.cosine_similarity(embeds[1:], embeds[:-1]).mean())
 
     return aafs
-
-
-def _signed(frames: np.ndarray) -> torch.Tensor:
-    return to_signed(frames)
 
 
 def _first_line(error: Exception) -> str:
