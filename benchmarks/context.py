@@ -13,8 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from benchmarks.contenders import contender_names, open_contender
-from benchmarks.contenders.built import BuiltEngines
+from benchmarks.contenders import BuiltEngines, contender_names, open_contender
 from benchmarks.roofline import clip_work
 from benchmarks.schema import Ceilings, OperatorTime, Unavailable, Work
 from benchmarks.settings import Settings

@@ -38,7 +38,7 @@ BUILT = ("nodes", "hero_nodes", "engine_bytes", "weights_bytes", "seconds", "pea
 
 def write_report(results: Path, docs: Path, plots: bool = False) -> None:
     """Write docs/performance.md from `results` and docs/performance-notes.md; `plots`: docs/images/*.png too."""
-    runs = read_runs(results)
+    runs, builds = read_results(results)
     docs.mkdir(parents=True, exist_ok=True)
     images: dict[str, list[str]] = {}
     if plots:
@@ -46,22 +46,15 @@ def write_report(results: Path, docs: Path, plots: bool = False) -> None:
 
         images = {name: draw_plots(Path(name).stem, run, docs / IMAGES) for name, run in runs.items()}
     notes = docs / NOTES
-    lines = page(runs, read_builds(results), images, notes.read_text() if notes.is_file() else "")
+    lines = page(runs, builds, images, notes.read_text() if notes.is_file() else "")
     (docs / PAGE).write_text("\n".join(lines).rstrip() + "\n")
 
 
-def read_runs(results: Path) -> dict[str, Run]:
-    """By file name: every JSON file of a benchmark run. Raises UsageError for one that does not validate."""
-    return {path.name: read_run(path) for path in sorted(results.glob("*.json")) if "suites" in _read(path)}
-
-
-def read_builds(results: Path) -> dict[str, dict[str, Any]]:
-    """By file name: every report that `hero-export build-engines --json` wrote."""
-    return {path.name: _read(path) for path in sorted(results.glob("*.json")) if "engines" in _read(path)}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
+def read_results(results: Path) -> tuple[dict[str, Run], dict[str, dict[str, Any]]]:
+    """By file name: the benchmark runs, and the reports of `hero-export build-engines --json`. Raises UsageError."""
+    files = {path: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    runs = {path.name: read_run(path) for path, data in files.items() if "suites" in data}
+    return runs, {path.name: data for path, data in files.items() if "engines" in data}
 
 
 def page(

@@ -114,6 +114,9 @@ class Case(_Strict):
     def find(self, name: str) -> Measurement | None:
         return next((m for m in self.measurements if m.name == name), None)
 
+    def timed(self) -> list[tuple[Measurement, Timing]]:
+        return [(m, m.timing) for m in self.measurements if m.timing is not None]
+
     def under(self, ceilings: Ceilings) -> "Case":
         """With the limit that these ceilings set for its work, and each time's share of it."""
         limit = self.work.limit(ceilings) if self.work else None

@@ -58,17 +58,16 @@ class Target:
 
     def _values(self, case: Case, machine: str) -> Iterator[Seen]:
         other = case.find(self.over)
-        for m in case.measurements:
-            if m.timing is None or not m.name.startswith(self.who):
+        for m, timing in case.timed():
+            if not m.name.startswith(self.who):
                 continue
             if self.figure:
                 yield Seen(machine, m.name, m.figures[self.figure])
             elif not self.over:
-                yield Seen(machine, m.name, m.timing.median)
+                yield Seen(machine, m.name, timing.median)
             elif other is not None and other.timing is not None:
-                turns = zip(other.timing.samples, m.timing.samples, strict=True)
-                rounds = tuple(slow / fast for slow, fast in turns)
-                yield Seen(machine, m.name, other.timing.median / m.timing.median, rounds)
+                turns = zip(other.timing.samples, timing.samples, strict=True)
+                yield Seen(machine, m.name, other.timing.median / timing.median, tuple(a / b for a, b in turns))
 
 
 _ENGINES = tuple(BACKENDS)

@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from benchmarks.clip import pan_for, request_for, run_clip
-from benchmarks.contenders import built, contender_names
-from benchmarks.contenders.built import BuiltEngines
-from benchmarks.contenders.uncached import UncachedEngines
-from benchmarks.fresh_process import weights_bytes
+from benchmarks import contenders
+from benchmarks.clip import pan_for, request_for, weights_bytes
+from benchmarks.contenders import BuiltEngines, UncachedEngines, contender_names
 from benchmarks.roofline import boundary_bytes
 from benchmarks.settings import Settings
+from benchmarks.suites.clips import run_clip
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.spec.profile import Profile
@@ -61,7 +60,7 @@ def test_engines_are_built_for_every_profile_of_a_canvas_and_opened_from_their_f
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.symlink_to(engine_folder)
 
-    monkeypatch.setattr(built, "build_engines", build)
+    monkeypatch.setattr(contenders, "build_engines", build)
     engines = BuiltEngines(SETTINGS.model_copy(update={"cache": tmp_path}), "onnxruntime")
     step = engines.open("unet_step", Profile(128, 64, 16))
     assert engines.open("unet_step", Profile(128, 64, 16)) is step

@@ -13,11 +13,9 @@ from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.place import pixel_mask
 from hero_rt.stages.prepare import clip_pixels
 from hero_train.ablations.alphas import learned_alphas, plot_alphas
-from hero_train.evaluation.clips import centre_crop, pan
-from hero_train.evaluation.evaluate import edge, reflection, telea
-from hero_train.evaluation.measures import gradient_energy, measure
+from hero_train.evaluation.evaluate import centre_crop, edge, pan, reflection, telea
+from hero_train.evaluation.measures import gradient_energy, load_aafs, measure
 from hero_train.evaluation.pages import quality_page
-from hero_train.evaluation.perceptual import load_aafs
 from hero_train.evaluation.targets import verdicts
 from tests.clips import BIG_BUCK_BUNNY, CARPHONE, small_clip
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import hero_train.autoencoder as module
+import hero_train.losses as module
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
-from hero_train.autoencoder import autoencoder_loss, energy, latent_scale
 from hero_train.banks import FrameBank
+from hero_train.losses import autoencoder_loss, energy, latent_scale
 from hero_train.recipe import SmallRecipe
 from hero_train.small_parts import contrastive_loss, train_autoencoder, train_decoder, train_image_encoders, view_pairs
 from hero_train.videos import VideoWindows

@@ -7,7 +7,7 @@ import torch
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
 from hero_train.banks import HIDDEN, FrameBank, SampledBank
-from hero_train.decoder import ENERGY_GAIN, SPREAD_GAIN, texture_loss
+from hero_train.losses import ENERGY_GAIN, SPREAD_GAIN, texture_loss
 from hero_train.recipe import SmallRecipe
 from hero_train.small_parts import train_decoder
 from tests.clips import CARPHONE, read, write_clip

@@ -13,9 +13,8 @@ from hero_rt.models.hero import HeroModel
 from hero_rt.pixels import to_signed
 from hero_rt.stages.place import place_source
 from hero_rt.stages.prepare import clip_pixels
-from hero_train.autoencoder import autoencoder_loss, latent_scale
+from hero_train import losses
 from hero_train.banks import FrameBank, SampledBank
-from hero_train.decoder import PatchDiscriminator, decoder_loss, discriminator_loss, noisy, texture_loss
 from hero_train.examples import random_task
 from hero_train.minimise import minimise
 from hero_train.recipe import SmallRecipe
@@ -32,10 +31,10 @@ def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: SmallRecipe, st
     def loss(step: int) -> Loss:
         frames = bank.crops(step, recipe.batch, recipe.crop).to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bf16):
-            return autoencoder_loss(vae, frames, recipe.generator(step))
+            return losses.autoencoder_loss(vae, frames, recipe.generator(step))
 
     minimise(vae, loss, recipe, "autoencoder", state)
-    factor = latent_scale(vae, iter(bank.wholes(FRAMES_FOR_SCALE).to(model.device).split(8)))
+    factor = losses.latent_scale(vae, iter(bank.wholes(FRAMES_FOR_SCALE).to(model.device).split(8)))
     vae.register_to_config(scaling_factor=factor)
     # a new config: the dict of this one may be the preset's, which later models are made from
     model.config = replace(model.config, vae=model.config.vae | {"scaling_factor": factor})
@@ -56,7 +55,7 @@ def train_decoder(
     before = copy.deepcopy(vae)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        judge = PatchDiscriminator().to(model.device)
+        judge = losses.PatchDiscriminator().to(model.device)
     judging = torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
     pairs = recipe.batch // (4 if sampled else 2)
 
@@ -67,15 +66,15 @@ def train_decoder(
             if sampled:
                 hidden, samples = (x.to(model.device) for x in sampled.crops(step, pairs, recipe.crop))
                 kept, latents = before.decode(samples).sample.float(), torch.cat([latents, samples])
-            latents = noisy(latents, vae.config.scaling_factor, recipe.generator(step))
+            latents = losses.noisy(latents, vae.config.scaling_factor, recipe.generator(step))
         with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bf16):
             decoded = vae.decode(latents).sample.float()
         _teach(judge, judging, torch.cat([pixels, hidden]) if sampled else pixels, decoded.detach())
         seen = decoded[: len(pixels)]
-        value, terms = decoder_loss(seen, pixels, judge(seen), judge(pixels))
+        value, terms = losses.decoder_loss(seen, pixels, judge(seen), judge(pixels))
         if sampled:
             drawn = decoded[len(pixels) :]
-            more, others = texture_loss(drawn, kept, hidden, judge(drawn)[0])
+            more, others = losses.texture_loss(drawn, kept, hidden, judge(drawn)[0])
             value, terms = value + more, terms | others
         return value, terms
 
@@ -101,7 +100,7 @@ def _teach(judge: nn.Module, optimizer: torch.optim.Optimizer, real: Tensor, dec
     """One step of the discriminator, whose parameters take no gradient outside of it."""
     judge.requires_grad_(True)
     optimizer.zero_grad()
-    discriminator_loss(judge(real)[0], judge(decoded)[0]).backward()
+    losses.discriminator_loss(judge(real)[0], judge(decoded)[0]).backward()
     optimizer.step()
     judge.requires_grad_(False)
 

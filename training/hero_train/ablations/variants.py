@@ -25,8 +25,7 @@ from hero_rt.outpainter import Outpainter
 from hero_rt.sampling import make_scheduler
 from hero_rt.spec.canvas import Canvas
 from hero_rt.spec.config import LATENT_CHANNELS
-from hero_train.evaluation.clips import evaluation_clips
-from hero_train.evaluation.evaluate import evaluate, evaluation_canvas
+from hero_train.evaluation.evaluate import evaluate, evaluation_canvas, evaluation_clips
 from hero_train.evaluation.targets import MODEL
 from hero_train.examples import Task, training_example
 from hero_train.objective import HeroObjective

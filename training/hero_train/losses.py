@@ -1,20 +1,85 @@
-"""The small VAE's decoder, trained a second time: to draw a likely picture from the latents that a sampler makes.
+"""The losses of the small VAE, and of its decoder when it is trained again, alone, to draw a likely picture.
 
-Its latents stay. Eight by eight pixels in four numbers leave texture undetermined, and the losses that compare pixels
-answer with a blur; and a sampler's latents are not an encoder's: they hold some noise, and a decoder that never saw
-any draws it as blotches.
+Eight by eight pixels in four numbers leave texture undetermined, and the losses that compare pixels answer with a blur.
+A sampler's latents are not an encoder's either: they hold some noise, and a decoder that never saw any draws it as
+blotches. Where they are smooth a decoder that has seen encoded latents alone draws a blur.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from hero_train.autoencoder import energy, gradients
+CELL = 8  # px a side of what one latent cell sees
+VAE_WEIGHTS = {"l1": 1.0, "gradient": 0.5, "colour": 2.0, "energy": 0.5, "kl": 3e-4}
+TRANSFORMED_SHARE = 0.25  # of the steps: these decode a scaled and turned latent image
+SCALES = (0.5, 0.75, 1.0)
+LATENT_NOISE = 0.1  # largest deviation of the noise on the latents, of their own
 
-WEIGHTS = {
+
+def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    """Returns the weighted sum of L1, gradient, colour, energy and KL, and each term.
+
+    The texture energy is the local mean of the squared gradient: a decoder that cannot place a blade of grass may
+    still draw grass, where L1 alone would have it blur. In a quarter of the steps the latents are scaled and turned,
+    and the decoder must return the frames scaled and turned (EQ-VAE, Kouzelis et al. 2025): a denoiser learns such
+    latents sooner. The latents carry a little noise, because a sampler leaves some.
+
+    Args:
+        vae: The autoencoder. It may run under autocast.
+        frames: [N, 3, H, W] in [-1, 1].
+        generator: Of the noise and of the transformation.
+    """
+    posterior = DiagonalGaussianDistribution(vae.quant_conv(vae.encoder(frames)).float())
+    noise, more = torch.randn(2, *posterior.mean.shape, generator=generator).to(frames)
+    amount = LATENT_NOISE * torch.rand(len(frames), 1, 1, 1, generator=generator).to(frames)
+    latents = posterior.mean + posterior.std * noise + amount * posterior.mean.detach().std() * more
+    if torch.rand((), generator=generator) < TRANSFORMED_SHARE:
+        scale = SCALES[int(torch.randint(len(SCALES), (), generator=generator))]
+        turns = int(torch.randint(4, (), generator=generator))
+        latents, frames = (_transformed(x, scale, turns) for x in (latents, frames))
+    decoded = vae.decode(latents).sample.float()
+    terms = {
+        "l1": (decoded - frames).abs().mean(),
+        "gradient": sum((a - b).abs().mean() for a, b in zip(gradients(decoded), gradients(frames), strict=True)),
+        # colour first: an untrained VAE spends hundreds of steps on edges in grey
+        "colour": (F.avg_pool2d(decoded, CELL) - F.avg_pool2d(frames, CELL)).abs().mean(),
+        "energy": (energy(decoded) - energy(frames)).abs().mean(),
+        "kl": posterior.kl().mean() / posterior.mean[0].numel(),
+    }
+    loss = sum(VAE_WEIGHTS[name] * term for name, term in terms.items())
+    return loss, {name: float(value.detach()) for name, value in terms.items()}
+
+
+@torch.no_grad()
+def latent_scale(vae: AutoencoderKL, batches: Iterator[Tensor]) -> float:
+    """1 / the latents' standard deviation: what brings them to the variance that the noise schedule assumes."""
+    latents = torch.cat([vae.encode(frames).latent_dist.mode() for frames in batches])
+    return 1 / float(latents.std())
+
+
+def _transformed(x: Tensor, scale: float, turns: int) -> Tensor:
+    smaller = x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="bilinear", antialias=True)
+    return smaller.rot90(turns, (2, 3)).contiguous(memory_format=torch.channels_last)
+
+
+def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def energy(x: Tensor) -> Tensor:
+    """Root of the mean squared gradient of each 8 x 8 px, [N, 1, H/8, W/8]."""
+    dx, dy = gradients(x)
+    squared = F.pad(dx, (0, 1)).square() + F.pad(dy, (0, 0, 0, 1)).square()
+    return (F.avg_pool2d(squared.mean(1, keepdim=True), CELL) + 1e-6).sqrt()
+
+
+DECODER_WEIGHTS = {
     "coarse": 1.0,
     "l1": 0.3,
     "gradient": 0.2,
@@ -25,7 +90,7 @@ WEIGHTS = {
     "adversarial": 0.1,
 }
 SAMPLED_ENERGY = 1.3  # sampled latents are smoother than encoded ones: they decode to 0.77 of the energy
-LATENT_NOISE = 0.3  # standard deviation, of latents of variance 1; hero-tiny's sampler leaves 0.1 to 0.15
+DECODER_NOISE = 0.3  # standard deviation, of latents of variance 1; hero-tiny's sampler leaves 0.1 to 0.15
 
 Judgement = tuple[list[Tensor], list[Tensor]]  # logits, features
 
@@ -79,7 +144,7 @@ def decoder_loss(
         "features": torch.stack([(a - b.detach()).abs().mean() for a, b in layers]).mean(),
         "adversarial": -torch.stack([logits.mean() for logits in fake]).sum(),
     }
-    loss = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    loss = torch.stack([DECODER_WEIGHTS[name] * term for name, term in terms.items()]).sum()
     return loss, {name: float(value.detach()) for name, value in terms.items()}
 
 
@@ -92,9 +157,9 @@ def discriminator_loss(real: list[Tensor], decoded: list[Tensor]) -> Tensor:
 def noisy(latents: Tensor, scaling_factor: float, generator: torch.Generator) -> Tensor:
     """latents: the VAE's own, [2·N, 4, h, w] in pairs, plus noise of a random deviation a pair.
 
-    Uniform up to `LATENT_NOISE` of the scaled latents': a decoder of one deviation alone blurs what has less.
+    Uniform up to `DECODER_NOISE` of the scaled latents': a decoder of one deviation alone blurs what has less.
     """
-    deviation = LATENT_NOISE / scaling_factor * torch.rand(len(latents) // 2, 1, 1, 1, generator=generator)
+    deviation = DECODER_NOISE / scaling_factor * torch.rand(len(latents) // 2, 1, 1, 1, generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     return latents + (deviation.repeat_interleave(2, 0) * noise).to(latents)
 
