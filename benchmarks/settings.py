@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile
@@ -16,10 +16,8 @@ DEFAULTS = {
 _BY_DEVICE: Any = None
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, extra="forbid"):
     """The options of `run`. A field without a default of its own takes the device's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str = Field(_BY_DEVICE, description="cpu, cuda or cuda:N; default: the GPU, if any.")
     preset: str = Field(_BY_DEVICE, description="hero-tiny (default on a CPU) or hero-sd15 (on a GPU).")

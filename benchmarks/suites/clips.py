@@ -85,7 +85,8 @@ def measure_clip(
     clip, frame = pan_for(profile, profile.frames)
     request = request_for(frame, profile, steps)
     want = run_clip(context.truth, clip, request)
-    video = video_io(want.frames, clip.stack())
+    clock = Clock(context.device)
+    video = video_io(clock, want.frames, clip.stack())
 
     def check(got: ClipRun) -> Verification:
         seen = compare(got.latents, want.latents, context.limits.latents, context.truth_name)
@@ -102,7 +103,7 @@ def measure_clip(
         for name, engines in sets.items()
     }
     rounds, work = (WARMUP[context.device.type], REPEATS), context.clip_work(profile, steps)
-    return measure(context, context.case_name(profile, steps, "steps"), contenders, Clock(context.device), rounds, work)
+    return measure(context, context.case_name(profile, steps, "steps"), contenders, clock, rounds, work)
 
 
 @dataclass(frozen=True)
@@ -136,26 +137,22 @@ def run_clip(engines: EngineSet, clip: VideoSource, request: OutpaintRequest) ->
     return ClipRun(latents[0].cpu(), frames, prepared - started, denoised - prepared, finished - denoised)
 
 
-def video_io(result: np.ndarray, source: np.ndarray) -> dict[str, float]:
+def video_io(clock: Clock, result: np.ndarray, source: np.ndarray) -> dict[str, float]:
     """Seconds to decode the source's window from H.264, and to encode the result's. Engines have no part in it."""
 
-    def write(frames: np.ndarray) -> float:
-        started = time.perf_counter()
+    def write(frames: np.ndarray) -> None:
         with create_video(path, frames.shape[2], frames.shape[1], FRAME_RATE) as writer:
             writer.write(frames)
-        return time.perf_counter() - started
 
-    def read() -> float:
-        started = time.perf_counter()
+    def read() -> None:
         with open_video(path) as video:
             assert len(list(video.frames())) == len(source)
-        return time.perf_counter() - started
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        writes = [write(result) for _ in range(VIDEO_RUNS)]
+        writes = [clock(partial(write, result))[0] for _ in range(VIDEO_RUNS)]
         write(source)
-        reads = [read() for _ in range(VIDEO_RUNS)]
+        reads = [clock(read)[0] for _ in range(VIDEO_RUNS)]
     return {"video_read_s": median(reads), "video_write_s": median(writes)}
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, with_options
 from hero_rt.spec.config import HeroConfig
-from hero_train.recipe import Recipe, SmallRecipe
+from hero_train.recipe import ClipOptions, Recipe, SmallRecipe
 
 if TYPE_CHECKING:
     from hero_rt.models.hero import HeroModel
@@ -40,25 +40,21 @@ Page = Annotated[Path | None, typer.Option(help="Write the page for docs/ here."
 
 
 @app.command()
+@with_options(ClipOptions)
 def synthesize(
     photos: Annotated[list[Path], typer.Argument(help="Folders of photographs, searched to the bottom.")],
     out: Annotated[Path, typer.Option(help="Folder of the clips.")],
-    count: Annotated[int, typer.Option(help="Clips in all; those already there are kept.")] = 1600,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 160,
-    frames: Annotated[int, typer.Option(help="Frames a clip.")] = 24,
-    seed: Annotated[int, typer.Option()] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
     cutouts: Annotated[
         list[Path] | None, typer.Option(help="A folder of PNG files with transparency that move across; repeatable.")
     ] = None,
+    **options: Any,
 ) -> None:
     """Make clips from photographs: pans, zooms, turns, parallax, changing light, grain and things that move."""
     from hero_train import synthesize as module
 
-    found = module.photographs(photos)
-    things = module.cutouts(cutouts or [])
+    found, things = module.photographs(photos), module.cutouts(cutouts or [])
     console.print(f"{len(found)} photographs, {len(things)} cut-outs")
-    module.synthesize(found, out, count, size, frames, seed, jobs, things)
+    module.synthesize(found, out, parse_options(ClipOptions, options), things)
 
 
 class CropRecipe(SmallRecipe):
@@ -90,7 +86,7 @@ def autoencoder(
     from hero_train.small_parts import train_autoencoder
 
     recipe, config = parse_options(AutoencoderRecipe, options), HeroConfig.from_preset(preset)
-    model = HeroModel.from_pretrained(start) if start else HeroModel.initial(config, recipe.seed)
+    model = _model(start) if start else HeroModel.initial(config, recipe.seed)
     train_autoencoder(model, recipe.bank(videos, out), recipe, out / "state")
     _finish(model, out, f": VAE, scaling factor {model.config.vae['scaling_factor']:.4f}")
 
@@ -107,12 +103,11 @@ def image_encoders(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train both image encoders: to tell a padded canvas from others by what its whole scene looks like."""
-    from hero_rt.models.hero import HeroModel
     from hero_train.small_parts import train_image_encoders
     from hero_train.videos import VideoWindows
 
     own = {"steps": steps, "batch": batch, "save_every": save_every, "seed": seed}
-    recipe, model = parse_options(SmallRecipe, own), HeroModel.from_pretrained(checkpoint)
+    recipe, model = parse_options(SmallRecipe, own), _model(checkpoint)
     train_image_encoders(model, VideoWindows(videos, 8, size, seed, steps * batch), recipe, out / "state")
     _finish(model, out)
 
@@ -157,11 +152,10 @@ def _train_decoder(
     sampled: tuple[int, int] | None = None,
 ) -> None:
     """sampled: how many windows the model outpaints first, and their size."""
-    from hero_rt.models.hero import HeroModel
     from hero_train.banks import SampledBank
     from hero_train.small_parts import train_decoder
 
-    model, frames = HeroModel.from_pretrained(checkpoint), recipe.bank(videos, out)
+    model, frames = _model(checkpoint), recipe.bank(videos, out)
     samples = SampledBank(model, videos, *sampled, recipe.seed) if sampled else None
     train_decoder(model, frames, recipe, out / "state", samples)
     model.config = replace(model.config, decode_noise=decode_noise)
@@ -190,12 +184,11 @@ def outpainter(
     """Train the UNet, the RefNet, the flow encoder and the image projection (HERO, Eq. 1)."""
     import torch
 
-    from hero_rt.models.hero import HeroModel
     from hero_train.trainer import train
 
     recipe = parse_options(Recipe, options)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = HeroModel.from_pretrained(checkpoint, device=device)
+    model = _model(checkpoint, device=device)
     if ofe_timestep is not None:
         model.set_ofe_timestep(ofe_timestep)
     train(model, recipe, out)
@@ -210,9 +203,7 @@ def pack(
     """Write a checkpoint in half precision: half the size, for handing on."""
     import torch
 
-    from hero_rt.models.hero import HeroModel
-
-    HeroModel.from_pretrained(checkpoint, torch.float16).save_pretrained(out)
+    _model(checkpoint, dtype=torch.float16).save_pretrained(out)
     size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     console.print(f"wrote {out}: {size / 1e6:.1f} MB")
 
@@ -238,7 +229,6 @@ def evaluate(
     from hero_train.evaluation.targets import verdicts
 
     outpainter = Outpainter.from_pretrained(checkpoint)
-    outpainter.set_progress_bar_config(disable=True)
     results = evaluate(outpainter, videos, ratio or [0.25, 0.5], steps, size, range(seeds), figures.print)
     for verdict in verdicts(results["rows"]):
         figures.print(f"{'met   ' if verdict.met else 'MISSED'} {verdict.target}: {verdict.seen}")
@@ -267,7 +257,6 @@ def ablations(
     **options: Any,
 ) -> None:
     """Train the paper's ablations (Tables 4, 5 and 7) at a small scale, and measure each. Hours."""
-    from hero_rt.models.hero import HeroModel
     from hero_train.ablations.variants import RECIPE, AblationRun, run_variants
     from hero_train.evaluation.pages import ablations_page
 
@@ -276,7 +265,7 @@ def ablations(
     recipe = Recipe(videos=tuple(train_on), size=asked.size, learning_rate=asked.learning_rate, **shared)
     rows = run_variants(AblationRun(start, recipe, tuple(videos), asked.steps, out), asked.jobs, figures.print)
     settings = asked.model_dump(exclude={"jobs"})
-    name = HeroModel.from_pretrained(start).config.name
+    name = _model(start).config.name
     names = [path.name for path in videos]
     command: list[Any] = ["ablations", start.name, *names, "--train-on", "VIDEOS", "--out", "RUNS"]
     command += ["--json", json, "--page", page]
@@ -290,10 +279,15 @@ def alphas(
     plot: Annotated[Path, typer.Option(help="The PNG to write.")],
 ) -> None:
     """Plot the learned blend of every motion module (the paper's Fig. 7)."""
-    from hero_rt.models.hero import HeroModel
     from hero_train.ablations.alphas import plot_alphas
 
-    plot_alphas(HeroModel.from_pretrained(checkpoint), plot)
+    plot_alphas(_model(checkpoint), plot)
+
+
+def _model(checkpoint: str | Path, **options: Any) -> "HeroModel":
+    from hero_rt.models.hero import HeroModel
+
+    return HeroModel.from_pretrained(checkpoint, **options)
 
 
 def _finish(model: "HeroModel", out: Path, note: str = "") -> None:

@@ -98,17 +98,12 @@ Judgement = tuple[list[Tensor], list[Tensor]]  # logits, features
 class PatchDiscriminator(nn.Module):
     """Real or decoded, a logit for each patch of 18 and of 30 px (PatchGAN, Isola et al. 2017, with spectral norm)."""
 
-    def __init__(self, channels: int = 32):
+    def __init__(self):
         super().__init__()
-        wide, wider = 2 * channels, 4 * channels
-        convolutions = (
-            nn.Conv2d(3, channels, 4, 2, 1),
-            nn.Conv2d(channels, wide, 4, 2, 1),
-            nn.Conv2d(wide, wide, 3, 1, 1),
-            nn.Conv2d(wide, wider, 4, 2, 1),
-        )
+        shapes = ((3, 32, 4, 2), (32, 64, 4, 2), (64, 64, 3, 1), (64, 128, 4, 2))  # channels, kernel, stride
+        convolutions = [nn.Conv2d(*shape, padding=1) for shape in shapes]
         self.layers = nn.ModuleList(spectral_norm(convolution) for convolution in convolutions)
-        self.small, self.large = nn.Conv2d(wide, 1, 1), nn.Conv2d(wider, 1, 1)
+        self.small, self.large = nn.Conv2d(64, 1, 1), nn.Conv2d(128, 1, 1)
 
     def forward(self, frames: Tensor) -> Judgement:
         """frames: [N, 3, H, W]. Returns the logits of both patch sizes, and every layer's features."""

@@ -17,6 +17,16 @@ WARMUP_STEPS = 100  # of the small parts
 DECAY_SHARE = 0.4  # of their steps
 
 
+class ClipOptions(BaseModel, frozen=True):
+    """Clips that are made from photographs."""
+
+    count: int = Field(1600, description="Clips in all; those already there are kept.")
+    size: int = Field(160, description="Pixels a side.")
+    frames: int = Field(24, description="Frames a clip.")
+    seed: int = Field(0, description="Of every random draw.")
+    jobs: int = Field(1, ge=1, description="Processes.")
+
+
 class _Recipe(BaseModel, extra="forbid", frozen=True):
     seed: int = Field(0, description="Of every random draw.")
 

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hero_rt.atomic import atomic_path
 from hero_rt.errors import UsageError
+from hero_train.recipe import ClipOptions
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 MIN_SIDE = 300  # px, of a photograph worth a camera path
@@ -51,24 +52,15 @@ def _images(folders: list[Path], suffixes: set[str], wanted: Callable[[Image.Ima
     return found
 
 
-def synthesize(
-    photos: list[Path],
-    out: Path,
-    count: int,
-    size: int,
-    frames: int,
-    seed: int,
-    jobs: int = 1,
-    things: Sequence[Path] = (),
-) -> None:
-    """Write `count` clips of `size` x `size` px and `frames` frames as out/00000.mp4, ... Finished ones are kept.
+def synthesize(photos: list[Path], out: Path, options: ClipOptions, things: Sequence[Path] = ()) -> None:
+    """Write clips as out/00000.mp4, ... Finished ones are kept.
 
     things: Pictures with transparency that move across some clips; without them pieces of photographs do.
     """
     out.mkdir(parents=True, exist_ok=True)
-    missing = [(seed, i) for i in range(count) if not (out / f"{i:05d}.mp4").exists()]
-    with ProcessPoolExecutor(jobs) as pool:
-        list(pool.map(partial(_write, out, photos, size, frames, things), missing, chunksize=8))
+    missing = [index for index in range(options.count) if not (out / f"{index:05d}.mp4").exists()]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        list(pool.map(partial(_write, photos, out, options, things), missing, chunksize=8))
 
 
 def render(
@@ -258,13 +250,11 @@ def _grain(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(1, 5) * noise * (0.4 + 2.4 * tone * (1 - tone))
 
 
-def _write(
-    out: Path, photos: list[Path], size: int, frames: int, things: Sequence[Path], seed: tuple[int, int]
-) -> None:
-    clip = render(photos, size, frames, seed, things)
-    with atomic_path(out / f"{seed[1]:05d}.mp4") as path, av.open(str(path), "w") as container:
+def _write(photos: list[Path], out: Path, options: ClipOptions, things: Sequence[Path], index: int) -> None:
+    clip = render(photos, options.size, options.frames, (options.seed, index), things)
+    with atomic_path(out / f"{index:05d}.mp4") as path, av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": "10", "preset": "veryfast"})
-        stream.width = stream.height = size
+        stream.width = stream.height = options.size
         stream.pix_fmt = "yuv420p"
         for frame in clip:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

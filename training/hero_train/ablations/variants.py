@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -85,21 +86,17 @@ class AblationRun:
         model.set_ofe_timestep(variant.ofe_timestep)
         changed = {"hold_at_zero": variant.hold_at_zero, "seed": variant.seed}
         train(model, self.recipe.model_copy(update=changed), folder)
-        row = {"variant": variant.name, "tables": variant.tables} | self._figures(folder / "model")
+        trained, videos = HeroModel.from_pretrained(folder / "model"), list(self.videos)
+        outpainter, size, seed = Outpainter(EagerEngines(trained)), self.recipe.size, self.recipe.seed
+        results = evaluate(outpainter, videos, RATIOS, self.steps, size, [seed], lambda _: None)
+        own = [row for row in results["rows"] if row["method"] == MODEL]
+        clips = evaluation_clips(videos, trained.config.num_frames, size).values()
+        hidden = [(truth, evaluation_canvas(size, ratio)) for _, truth in clips for ratio in RATIOS]
+        figures = {name: round(fmean(row[name] for row in own), 4) for name in FIGURES}
+        loss = round(held_out_loss(trained, hidden, seed), 5)
+        row = {"variant": variant.name, "tables": variant.tables, "loss": loss} | figures
         write_atomically(measured, json.dumps(row).encode())
         return row
-
-    def _figures(self, checkpoint: Path) -> dict[str, float]:
-        model = HeroModel.from_pretrained(checkpoint)
-        outpainter = Outpainter(EagerEngines(model))
-        outpainter.set_progress_bar_config(disable=True)
-        size, seed = self.recipe.size, self.recipe.seed
-        results = evaluate(outpainter, list(self.videos), RATIOS, self.steps, size, [seed], lambda _: None)
-        own = [row for row in results["rows"] if row["method"] == MODEL]
-        means = {name: round(sum(row[name] for row in own) / len(own), 4) for name in FIGURES}
-        clips = evaluation_clips(list(self.videos), model.config.num_frames, size).values()
-        hidden = [(truth, evaluation_canvas(size, ratio)) for _, truth in clips for ratio in RATIOS]
-        return {"loss": round(held_out_loss(model, hidden, seed), 5)} | means
 
 
 def run_variants(run: AblationRun, jobs: int, progress: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -64,6 +64,7 @@ def evaluate(
     Returns {"settings": ..., "missing": metrics that could not be had, with the reason, "rows": [{clip, pan, ratio,
     method, seed (None for a baseline), mse, psnr, ssim, ...}, ...]}, JSON-ready.
     """
+    outpainter.set_progress_bar_config(disable=True)
     frames = outpainter.config.num_frames
     metrics, missing = perceptual_metrics()
     for metric, reason in missing.items():
