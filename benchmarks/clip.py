@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,23 +54,23 @@ class Pan(VideoSource):
         return np.stack(list(self.frames()))
 
 
-def pan_for(profile: Profile, num_frames: int, seed: int = 0) -> tuple[Pan, Padding]:
-    """A clip for the middle three quarters of the profile's width, and what to generate around it (OPV 0.25)."""
-    side = profile.width // 8
-    return Pan(profile.width - 2 * side, profile.height, num_frames, seed), Padding(left=side, right=side)
+def pan_for(
+    profile: Profile, num_frames: int, steps: int, mode: Mode = "joint", seed: int = 0
+) -> tuple[Pan, OutpaintRequest]:
+    """A clip for the middle three quarters of the profile's width, and what to generate around it (OPV 0.25).
+
+    The same for every run that is compared; another seed is another clip, with noise of its own.
+    """
+    side, scale = profile.width // 8, GUIDANCE_SCALE if profile.guided else 1.0
+    frame = Padding(left=side, right=side)
+    request = OutpaintRequest(frame=frame, steps=steps, guidance_scale=scale, mode=mode, seed=seed)
+    return Pan(profile.width - 2 * side, profile.height, num_frames, seed), request
 
 
-def request_for(frame: Padding, profile: Profile, steps: int, mode: Mode = "joint", seed: int = 0) -> OutpaintRequest:
-    """The same for every run that is compared."""
-    scale = GUIDANCE_SCALE if profile.guided else 1.0
-    return OutpaintRequest(frame=frame, steps=steps, guidance_scale=scale, mode=mode, seed=seed)
-
-
-def outpaint_pan(engines: EngineSet, profile: Profile, num_frames: int, steps: int, mode: Mode) -> Iterator[np.ndarray]:
-    """The benchmarks' clip, chunk by chunk as windows are finished; all at once in joint mode."""
-    clip, frame = pan_for(profile, num_frames)
-    session = Outpainter(engines).session(clip, request_for(frame, profile, steps, mode))
-    yield from session.run(clip.frames())
+def outpaint_pan(outpainter: Outpainter, *asked: Any) -> Iterator[np.ndarray]:
+    """Outpaint `pan_for(*asked)`, chunk by chunk as windows are finished; all at once in joint mode."""
+    clip, request = pan_for(*asked)
+    yield from outpainter.session(clip, request).run(clip.frames())
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,11 @@ def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
         engines.open(submodule, job.profile)
     synchronize(device)
     opened = now()
+    outpainter = Outpainter(engines)
     for _ in range(WARM_WINDOWS[device.type] if job.warm else 0):
-        list(outpaint_pan(engines, job.profile, job.profile.frames, job.steps, job.mode))
+        list(outpaint_pan(outpainter, job.profile, job.profile.frames, job.steps, job.mode))
     clock = now()
-    ends = Ends(outpaint_pan(engines, job.profile, job.num_frames, job.steps, job.mode))
+    ends = Ends(outpaint_pan(outpainter, job.profile, job.num_frames, job.steps, job.mode))
     total = now() - clock
     assert ends.count == job.num_frames
     weights = weights_bytes(engines, job.profile)

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,16 +13,7 @@ from statistics import median
 import numpy as np
 from torch import Tensor
 
-from benchmarks.clip import (
-    FRAME_RATE,
-    ClipJob,
-    ClipOutcome,
-    Ends,
-    outpaint_pan,
-    pan_for,
-    request_for,
-    run_in_fresh_process,
-)
+from benchmarks.clip import FRAME_RATE, ClipJob, ClipOutcome, Ends, outpaint_pan, pan_for, run_in_fresh_process
 from benchmarks.contenders import UncachedEngines, step_io, without
 from benchmarks.context import Context
 from benchmarks.measure import Contender, check_ends, compare, measure, verified_counts
@@ -82,8 +73,7 @@ def peak_memory(context: Context, name: str, engines: EngineSet, profile: Profil
 def measure_clip(
     context: Context, profile: Profile, steps: int, sets: dict[str, EngineSet], memory: dict[str, dict[str, float]]
 ) -> Case:
-    clip, frame = pan_for(profile, profile.frames)
-    request = request_for(frame, profile, steps)
+    clip, request = pan_for(profile, profile.frames, steps)
     want = run_clip(context.truth, clip, request)
     clock = Clock(context.device)
     video = video_io(clock, want.frames, clip.stack())
@@ -95,8 +85,7 @@ def measure_clip(
         return seen
 
     def figures(name: str, timed: list[ClipRun]) -> dict[str, float]:
-        phases = ("prepare", "denoise", "decode")
-        return {f"{phase}_s": median(getattr(r, phase) for r in timed) for phase in phases} | memory[name] | video
+        return {key: median(r.phases[key] for r in timed) for key in timed[0].phases} | memory[name] | video
 
     contenders = {
         name: Contender(partial(run_clip, engines, clip, request), check, partial(figures, name))
@@ -108,13 +97,11 @@ def measure_clip(
 
 @dataclass(frozen=True)
 class ClipRun:
-    """latents: final, [F, 4, h, w] on the CPU; frames: uint8 [F, H, W, 3]; phases in seconds."""
+    """latents: final, [F, 4, h, w] on the CPU; frames: uint8 [F, H, W, 3]; phases: seconds by name."""
 
     latents: Tensor
     frames: np.ndarray
-    prepare: float
-    denoise: float
-    decode: float
+    phases: dict[str, float]
 
 
 def run_clip(engines: EngineSet, clip: VideoSource, request: OutpaintRequest) -> ClipRun:
@@ -134,7 +121,8 @@ def run_clip(engines: EngineSet, clip: VideoSource, request: OutpaintRequest) ->
     frames = np.concatenate(list(Outpainter(engines).session(clip, request, on_event).run(clip.frames())))
     finished = time.perf_counter()
     prepared, denoised = at["Prepared"], at["StepDone"]
-    return ClipRun(latents[0].cpu(), frames, prepared - started, denoised - prepared, finished - denoised)
+    phases = {"prepare_s": prepared - started, "denoise_s": denoised - prepared, "decode_s": finished - denoised}
+    return ClipRun(latents[0].cpu(), frames, phases)
 
 
 def video_io(clock: Clock, result: np.ndarray, source: np.ndarray) -> dict[str, float]:
@@ -172,9 +160,9 @@ def long_video(context: Context) -> Iterator[Case]:
 
 def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: int, sets: dict[str, EngineSet]) -> Case:
     """One clip of `num_frames` a contender; the first frames and the last window are compared with the truth's."""
-    want = Ends(outpaint_pan(context.truth, profile, num_frames, FEW_STEPS, mode))
-    clip, frame = pan_for(profile, num_frames)
-    plan = resolve(request_for(frame, profile, FEW_STEPS, mode), clip, context.truth)
+    want = Ends(outpaint_pan(Outpainter(context.truth), profile, num_frames, FEW_STEPS, mode))
+    clip, request = pan_for(profile, num_frames, FEW_STEPS, mode)
+    plan = resolve(request, clip, context.truth)
     windows = (plan.num_windows or 0) if mode == "stream" else len(plan.joint_windows(num_frames))
     held = bytes_of(without(step_io(context.model, profile)[0], "sample", "timestep"))
 
@@ -220,13 +208,10 @@ def callers(context: Context) -> Iterator[Case]:
 
 
 def outpaint_clip(outpainter: Outpainter, profile: Profile, seed: int) -> np.ndarray:
-    """One window; every seed is another clip, with noise of its own."""
-    clip, frame = pan_for(profile, profile.frames, seed)
-    session = outpainter.session(clip, request_for(frame, profile, CALLERS_STEPS, seed=seed))
-    return np.concatenate(list(session.run(clip.frames())))
+    return np.concatenate(list(outpaint_pan(outpainter, profile, profile.frames, CALLERS_STEPS, "joint", seed)))
 
 
-def at_once(callers: int, outpaint: partial) -> list[np.ndarray]:
+def at_once(callers: int, outpaint: Callable[[int], np.ndarray]) -> list[np.ndarray]:
     """As many sessions as the most callers have, `callers` at a time."""
     with ThreadPoolExecutor(callers) as threads:
         return list(threads.map(outpaint, range(max(CALLERS))))
@@ -250,7 +235,7 @@ def cold_start(context: Context) -> Iterator[Case]:
 
     with context.contenders() as sets:
         for profile in context.settings.profiles():
-            want = Ends(outpaint_pan(context.truth, profile, profile.frames, FEW_STEPS, "stream"))
+            want = Ends(outpaint_pan(Outpainter(context.truth), profile, profile.frames, FEW_STEPS, "stream"))
             contenders = {}
             for name, engines in sets.items():
                 folder = context.attempt(f"{name} {profile}", partial(context.folder, engines, profile))

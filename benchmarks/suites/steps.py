@@ -63,9 +63,9 @@ class PreparedStep:
     def __init__(self, context: Context, profile: Profile, *kinds: type[EagerEngines]):
         """kinds: whose constants are prepared too, beside those of the step that everything is cached for."""
         self.context, self.profile = context, profile
-        clip, frame = pan_for(profile, profile.frames)
+        clip, request = pan_for(profile, profile.frames, steps=1)
         frames = clip.stack()
-        arguments = (profile, frame.canvas(clip.width, clip.height), frames, optical_flow(frames))
+        arguments = (profile, request.frame.canvas(clip.width, clip.height), frames, optical_flow(frames))
         truth = context.truth
         cached = self.constants = prepare_window(truth, *arguments)
         for kind in kinds:

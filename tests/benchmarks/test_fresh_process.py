@@ -9,6 +9,7 @@ import pytest
 from benchmarks.clip import ClipJob, Ends, outpaint_pan, run_in_fresh_process
 from benchmarks.settings import Settings
 from hero_rt.engines import open_engines
+from hero_rt.outpainter import Outpainter
 from hero_rt.spec.profile import Profile
 
 PROFILE = Profile(128, 64, 16)
@@ -22,7 +23,7 @@ def job(folder, **changed) -> ClipJob:
 def test_engines_in_a_fresh_process_make_what_they_make_in_this_one(engine_folder):
     outcome = run_in_fresh_process(job(engine_folder))
     engines = open_engines(engine_folder, "cpu")
-    (want,) = outpaint_pan(engines, PROFILE, 16, 2, "stream")
+    (want,) = outpaint_pan(Outpainter(engines), PROFILE, 16, 2, "stream")
     engines.close()
     np.testing.assert_array_equal(outcome.frames, np.concatenate([want, want]))  # the first, and the last
     assert 0 < outcome.first_window <= outcome.total
