@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 from torch import Tensor
 
-from benchmarks.clip import FRAME_RATE, ClipJob, ClipOutcome, Ends, outpaint_pan, pan_for, run_in_fresh_process
+from benchmarks.clip import FRAME_RATE, ClipOutcome, Ends, outpaint_pan, pan_for
 from benchmarks.contenders import UncachedEngines, step_io, without
 from benchmarks.context import Context
 from benchmarks.measure import Contender, check_ends, compare, measure, verified_counts
@@ -62,8 +62,7 @@ def end_to_end(context: Context) -> Iterator[Case]:
 def peak_memory(context: Context, name: str, engines: EngineSet, profile: Profile) -> dict[str, float]:
     """Of a run in a fresh process: weights, what crosses submodules' boundaries, and scratch, the rest of the peak."""
     settings = context.settings
-    folder = context.folder(engines, profile)
-    seen = run_in_fresh_process(ClipJob(settings, name, folder, profile, profile.frames, MEMORY_STEPS, "joint"))
+    seen = context.fresh(name, engines, profile, profile.frames, MEMORY_STEPS, "joint")()
     boundary = boundary_bytes(settings.preset, settings.dtype, profile)
     scratch = max(0, seen.peak_bytes - seen.weights_bytes - boundary)
     parts = {"peak": seen.peak_bytes, "weights": seen.weights_bytes, "boundary": boundary, "scratch": scratch}
@@ -176,10 +175,8 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
 
     contenders = {}
     for name, engines in sets.items():
-        folder = context.folder(engines, profile)
-        job = ClipJob(context.settings, name, folder, profile, num_frames, FEW_STEPS, mode, warm=True)
-        call = verified_counts(partial(run_in_fresh_process, job))  # it is as warm as the others
-        contenders[name] = Contender(call, partial(check_ends, context, want), figures)
+        call = context.fresh(name, engines, profile, num_frames, FEW_STEPS, mode, True)
+        contenders[name] = Contender(verified_counts(call), partial(check_ends, context, want), figures)
     case_name = context.case_name(profile, FEW_STEPS, "steps", mode, num_frames, "frames")
     clock = Clock(context.device, seconds=attrgetter("total"))
     rounds = 0, PROCESSES if num_frames <= LONGEST_REPEATED else 1
@@ -238,10 +235,8 @@ def cold_start(context: Context) -> Iterator[Case]:
             want = Ends(outpaint_pan(Outpainter(context.truth), profile, profile.frames, FEW_STEPS, "stream"))
             contenders = {}
             for name, engines in sets.items():
-                folder = context.attempt(f"{name} {profile}", partial(context.folder, engines, profile))
-                if folder is not None:
-                    job = ClipJob(context.settings, name, folder, profile, profile.frames, FEW_STEPS, "stream")
-                    call = partial(run_in_fresh_process, job)
+                build = partial(context.fresh, name, engines, profile, profile.frames, FEW_STEPS, "stream")
+                if call := context.attempt(f"{name} {profile}", build):
                     contenders[name] = Contender(call, partial(check_ends, context, want), figures)
             clock = Clock(context.device, seconds=lambda outcome: outcome.open + outcome.first_window)
             case_name, work = context.case_name(profile, FEW_STEPS, "steps"), context.clip_work(profile, FEW_STEPS)

@@ -14,7 +14,7 @@ from hero_train.losses import (
     discriminator_loss,
     noisy,
 )
-from hero_train.recipe import SmallRecipe
+from hero_train.recipe import CropRecipe
 from hero_train.small_parts import train_decoder
 from hero_train.videos import VideoWindows
 from tests.clips import CARPHONE, read, write_clip
@@ -88,7 +88,7 @@ def test_training_a_decoder_restores_it_and_leaves_the_latents_alone(tmp_path):
         return latents, float(loss), float((decoded - frames).abs().mean())
 
     latents, loss_before, error_before = seen()
-    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), SmallRecipe(steps=100, batch=4))
+    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), CropRecipe(steps=100, batch=4))
     after_latents, loss_after, error_after = seen()
     assert torch.equal(after_latents, latents)
     assert loss_after < 0.8 * loss_before

@@ -17,6 +17,7 @@ from hero_rt.request import OutpaintRequest, Padding
 from hero_rt.spec.config import VAE_SCALE
 from hero_rt.stages.place import latent_mask
 from hero_train.examples import random_task
+from hero_train.recipe import CropRecipe
 from hero_train.videos import VideoWindows
 
 
@@ -25,6 +26,10 @@ class FrameBank:
 
     What it holds depends on the seed alone, a batch of crops on the seed and the step.
     """
+
+    @classmethod
+    def of(cls, recipe: CropRecipe, folders: list[Path], out: Path) -> "FrameBank":
+        return cls(folders, recipe.pairs, recipe.size, recipe.seed, out / "state" / "frames.npy")
 
     def __init__(self, folders: list[Path], count: int, size: int, seed: int, kept: Path | None = None):
         """kept: An .npy file that the frames are written to, and read from by a run that is resumed."""

@@ -15,11 +15,10 @@ from rich.console import Console
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, with_options
 from hero_rt.spec.config import HeroConfig
-from hero_train.recipe import ClipOptions, Recipe, SmallRecipe
+from hero_train.recipe import AutoencoderRecipe, ClipOptions, DecoderRecipe, EncoderRecipe, Recipe, TextureRecipe
 
 if TYPE_CHECKING:
     from hero_rt.models.hero import HeroModel
-    from hero_train.banks import FrameBank
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +32,6 @@ figures = Console(soft_wrap=True, highlight=False)
 Videos = Annotated[list[Path], typer.Option(help="A folder of videos; repeat it, each has an equal share.")]
 Checkpoint = Annotated[str, typer.Argument(help="Where the weights start: a folder or a Hub id.")]
 Out = Annotated[Path, typer.Option(help="The checkpoint to write.")]
-DecodeNoise = Annotated[float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")]
 Held = Annotated[list[Path], typer.Argument(help="Held-out videos; 16 frames of each are used.")]
 Json = Annotated[Path | None, typer.Option(help="Write the figures here.")]
 Page = Annotated[Path | None, typer.Option(help="Write the page for docs/ here.")]
@@ -57,21 +55,6 @@ def synthesize(
     module.synthesize(found, out, parse_options(ClipOptions, options), things)
 
 
-class CropRecipe(SmallRecipe):
-    pairs: int = Field(3000, ge=1, description="Pairs of successive frames kept in memory, to cut crops from.")
-    size: int = Field(160, ge=32, description="Pixels a side of a kept frame.")
-
-    def bank(self, videos: list[Path], out: Path) -> "FrameBank":
-        from hero_train.banks import FrameBank
-
-        return FrameBank(videos, self.pairs, self.size, self.seed, out / "state" / "frames.npy")
-
-
-class AutoencoderRecipe(CropRecipe):
-    steps: int = Field(20_000, ge=1, description="Steps of pairs of crops.")
-    batch: int = Field(16, ge=1, description="Crops a step.")
-
-
 @app.command()
 @with_options(AutoencoderRecipe)
 def autoencoder(
@@ -83,82 +66,51 @@ def autoencoder(
 ) -> None:
     """Train a VAE from nothing, into a checkpoint whose other networks are fresh: where no weights are public."""
     from hero_rt.models.hero import HeroModel
+    from hero_train.banks import FrameBank
     from hero_train.small_parts import train_autoencoder
 
     recipe, config = parse_options(AutoencoderRecipe, options), HeroConfig.from_preset(preset)
     model = _model(start) if start else HeroModel.initial(config, recipe.seed)
-    train_autoencoder(model, recipe.bank(videos, out), recipe, out / "state")
+    train_autoencoder(model, FrameBank.of(recipe, videos, out), recipe, out / "state")
     _finish(model, out, f": VAE, scaling factor {model.config.vae['scaling_factor']:.4f}")
 
 
 @app.command()
-def image_encoders(
-    checkpoint: Checkpoint,
-    videos: Videos,
-    out: Out,
-    steps: Annotated[int, typer.Option(help="Of each encoder, BATCH pairs of canvas and whole frame each.")] = 250,
-    batch: Annotated[int, typer.Option(help="Pairs a step.")] = 48,
-    size: Annotated[int, typer.Option(help="Pixels a side of a training frame.")] = 128,
-    save_every: Annotated[int, typer.Option(help="Steps between states to go on from, in OUT/state.")] = 50,
-    seed: Annotated[int, typer.Option()] = 0,
-) -> None:
+@with_options(EncoderRecipe)
+def image_encoders(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
     """Train both image encoders: to tell a padded canvas from others by what its whole scene looks like."""
     from hero_train.small_parts import train_image_encoders
     from hero_train.videos import VideoWindows
 
-    own = {"steps": steps, "batch": batch, "save_every": save_every, "seed": seed}
-    recipe, model = parse_options(SmallRecipe, own), _model(checkpoint)
-    train_image_encoders(model, VideoWindows(videos, 8, size, seed, steps * batch), recipe, out / "state")
+    recipe, model = parse_options(EncoderRecipe, options), _model(checkpoint)
+    windows = VideoWindows(videos, 8, recipe.size, recipe.seed, recipe.steps * recipe.batch)
+    train_image_encoders(model, windows, recipe, out / "state")
     _finish(model, out)
-
-
-class DecoderRecipe(CropRecipe):
-    steps: int = Field(4000, ge=1, description="Steps of pairs of crops.")
 
 
 @app.command()
 @with_options(DecoderRecipe)
-def decoder(checkpoint: Checkpoint, videos: Videos, out: Out, decode_noise: DecodeNoise = 0.22, **options: Any) -> None:
+def decoder(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
     """Train the VAE's decoder a second time, alone, to draw texture; the latents, and what learned on them, stay."""
-    _train_decoder(parse_options(DecoderRecipe, options), checkpoint, videos, out, decode_noise)
-
-
-class TextureRecipe(CropRecipe):
-    steps: int = Field(3000, ge=1, description="Steps of pairs of crops, half encoded, half sampled.")
+    _train_decoder(parse_options(DecoderRecipe, options), checkpoint, videos, out)
 
 
 @app.command()
 @with_options(TextureRecipe)
-def texture(
-    checkpoint: Checkpoint,
-    videos: Videos,
-    out: Out,
-    decode_noise: DecodeNoise = 0.22,
-    windows: Annotated[int, typer.Option(help="Windows that are outpainted first, to cut sampled crops from.")] = 200,
-    window_size: Annotated[int, typer.Option(help="Pixels a side of these.")] = 128,
-    **options: Any,
-) -> None:
+def texture(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
     """Train the VAE's decoder a third time, alone, on what the checkpoint's own sampler makes: that is smoother."""
-    recipe = parse_options(TextureRecipe, options)
-    _train_decoder(recipe, checkpoint, videos, out, decode_noise, (windows, window_size))
+    _train_decoder(parse_options(TextureRecipe, options), checkpoint, videos, out)
 
 
-def _train_decoder(
-    recipe: CropRecipe,
-    checkpoint: str,
-    videos: list[Path],
-    out: Path,
-    decode_noise: float,
-    sampled: tuple[int, int] | None = None,
-) -> None:
-    """sampled: how many windows the model outpaints first, and their size."""
-    from hero_train.banks import SampledBank
+def _train_decoder(recipe: DecoderRecipe, checkpoint: str, videos: list[Path], out: Path) -> None:
+    from hero_train.banks import FrameBank, SampledBank
     from hero_train.small_parts import train_decoder
 
-    model, frames = _model(checkpoint), recipe.bank(videos, out)
-    samples = SampledBank(model, videos, *sampled, recipe.seed) if sampled else None
-    train_decoder(model, frames, recipe, out / "state", samples)
-    model.config = replace(model.config, decode_noise=decode_noise)
+    model, frames, sampled = _model(checkpoint), FrameBank.of(recipe, videos, out), None
+    if isinstance(recipe, TextureRecipe):
+        sampled = SampledBank(model, videos, recipe.windows, recipe.window_size, recipe.seed)
+    train_decoder(model, frames, recipe, out / "state", sampled)
+    model.config = replace(model.config, decode_noise=recipe.decode_noise)
     _finish(model, out)
 
 

@@ -53,25 +53,17 @@ class Recipe(_Recipe):
     videos: tuple[Path, ...] = Field(description="A folder of videos; repeat it, each has an equal share.")
     steps: int = Field(ge=1, description="Optimiser steps in all.")
     size: int = Field(256, multiple_of=8, ge=32, description="Pixels a side of a training window.")
-    windows_per_step: int = Field(
-        16, ge=1, description="Windows a step, on each device: the paper's accumulation; it has 16 devices."
-    )
+    windows_per_step: int = Field(16, ge=1, description="Windows a step and device; the paper has 16 devices.")
     timesteps_per_window: int = Field(1, ge=1, description="Timesteps that share one RefNet and flow pass.")
     learning_rate: float = Field(1e-4, gt=0, description="The paper's, which is constant.")
     weight_decay: float = Field(1e-2, ge=0, description="Of AdamW.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the rate rises: an addition to the paper.")
     decay_steps: int = Field(0, ge=0, description="Steps at the end, over which the rate falls to zero: an addition.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm: an addition.")
-    ema_decay: float = Field(
-        0.9999, ge=0, lt=1, description="Of the moving average that becomes the checkpoint: an addition."
-    )
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="Of the average that is the checkpoint: an addition.")
     semantic_dropout: float = Field(0.1, ge=0, le=1, description="Share of windows without CLIP references.")
-    noise_offset: float = Field(
-        0.0, ge=0, description="Deviation of smooth noise on top, against colours that drift: an addition."
-    )
-    known_weight: float = Field(
-        1.0, ge=0, le=1, description="Weight of the loss where the frame is known: an addition."
-    )
+    noise_offset: float = Field(0.0, ge=0, description="Smooth noise on top, against colours that drift: an addition.")
+    known_weight: float = Field(1.0, ge=0, le=1, description="Loss weight where the frame is known: an addition.")
     hold_at_zero: tuple[str, ...] = Field((), description="Ablation: parameters by shell pattern, kept zero.")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="no, fp16 or bf16.")
     compile: bool = Field(False, description="torch.compile: minutes at the start, for a faster step.")
@@ -97,11 +89,7 @@ class SmallRecipe(_Recipe):
 
     steps: int = Field(ge=1, description="Steps of pairs of crops.")
     batch: int = Field(12, ge=1, description="Crops a step.")
-    crop: int = Field(64, multiple_of=8, ge=32, description="Pixels a side of a crop.")
-    learning_rate: float = Field(
-        1e-3, gt=0, description="Learning rate; over the last two fifths it falls to a hundredth."
-    )
-    bf16: bool = Field(False, description="BF16 autocast: faster on a CPU with AVX512-BF16.")
+    learning_rate: float = Field(1e-3, gt=0, description="Falls to a hundredth over the last two fifths.")
     save_every: int = Field(500, ge=1, description="Steps between states to go on from, in OUT/state.")
 
     def learning_rate_at(self, step: int) -> float:
@@ -124,4 +112,36 @@ class SmallRecipe(_Recipe):
 
     def changeable(self, step: int, before: Self) -> set[str]:
         constant = step <= min(before.first_falling, self.first_falling)  # the rate, in all steps taken
-        return {"save_every", "steps"} if constant else {"save_every"}
+        return {"save_every", "decode_noise"} | ({"steps"} if constant else set())
+
+
+class EncoderRecipe(SmallRecipe):
+    steps: int = Field(250, ge=1, description="Of each encoder, BATCH pairs of canvas and whole frame each.")
+    batch: int = Field(48, ge=1, description="Pairs a step.")
+    size: int = Field(128, ge=32, description="Pixels a side of a training frame.")
+    save_every: int = Field(50, ge=1, description="Steps between states to go on from, in OUT/state.")
+
+
+class CropRecipe(SmallRecipe):
+    """How a part is trained that learns from crops of frames in memory."""
+
+    crop: int = Field(64, multiple_of=8, ge=32, description="Pixels a side of a crop.")
+    bf16: bool = Field(False, description="BF16 autocast: faster on a CPU with AVX512-BF16.")
+    pairs: int = Field(3000, ge=1, description="Pairs of successive frames kept in memory, to cut crops from.")
+    size: int = Field(160, ge=32, description="Pixels a side of a kept frame.")
+
+
+class AutoencoderRecipe(CropRecipe):
+    steps: int = Field(20_000, ge=1, description="Steps of pairs of crops.")
+    batch: int = Field(16, ge=1, description="Crops a step.")
+
+
+class DecoderRecipe(CropRecipe):
+    steps: int = Field(4000, ge=1, description="Steps of pairs of crops.")
+    decode_noise: float = Field(0.22, ge=0, description="Noise of the latents that are decoded, where the scene moves.")
+
+
+class TextureRecipe(DecoderRecipe):
+    steps: int = Field(3000, ge=1, description="Steps of pairs of crops, half encoded, half sampled.")
+    windows: int = Field(200, ge=1, description="Windows that are outpainted first, to cut sampled crops from.")
+    window_size: int = Field(128, description="Pixels a side of these.")

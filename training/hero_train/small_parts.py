@@ -17,14 +17,14 @@ from hero_train import losses
 from hero_train.banks import FrameBank, SampledBank
 from hero_train.examples import random_task
 from hero_train.minimise import minimise
-from hero_train.recipe import SmallRecipe
+from hero_train.recipe import CropRecipe, SmallRecipe
 from hero_train.videos import VideoWindows
 
 FRAMES_FOR_SCALE = 128
 Loss = tuple[Tensor, dict[str, float]]
 
 
-def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: SmallRecipe, state: Path | None = None) -> None:
+def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: CropRecipe, state: Path | None = None) -> None:
     """Train model["vae"] in place on single frames, and set its scaling factor from the latents it then makes."""
     vae = model["vae"].to(memory_format=torch.channels_last)
 
@@ -43,7 +43,7 @@ def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: SmallRecipe, st
 def train_decoder(
     model: HeroModel,
     bank: FrameBank,
-    recipe: SmallRecipe,
+    recipe: CropRecipe,
     state: Path | None = None,
     sampled: SampledBank | None = None,
 ) -> None:
