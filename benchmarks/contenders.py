@@ -28,7 +28,6 @@ UNCACHED = "eager-uncached"  # RefNet and flow encoder recomputed every step
 COMPILED = {"compile": "default", "compile-max-autotune": "max-autotune"}
 KNOWN = (BASELINE, UNCACHED, *COMPILED, *BACKENDS, f"aoti{AUTOTUNED}")
 _CORES_A_BUILD = 2
-NUM_EMBEDS = 2  # clip_embeds, openclip_embeds
 STEP = ("sample", "timestep", "condition")
 
 
@@ -106,45 +105,37 @@ class CompiledEngines(EagerEngines):
         return own_outputs
 
 
-def step_io(model: HeroModel, profile: Profile) -> tuple[Specs, Specs]:
-    return submodule_io("unet_step", model.config, profile, model.dtype)
-
-
 def without(specs: Specs, *prefixes: str) -> Specs:
     return {name: spec for name, spec in specs.items() if not name.startswith(prefixes)}
 
 
-def uncached_step(model: HeroModel, profile: Profile) -> ModuleEngine:
-    """A step that runs the RefNet and the flow encoder too, as a pipeline without the cache does.
-
-    Its inputs are the step's, with the CLIP tokens and flow_mask in place of `ref_*` and `flow_residual.*`.
-    """
-    step, refnet, flow = (build_submodule(model, name, profile) for name in ("unet_step", "refnet", "flow_encoder"))
-    inputs, outputs = step_io(model, profile)
-    flow_inputs, _ = submodule_io("flow_encoder", model.config, profile, model.dtype)  # flow_mask, the two embeds
-    semantic = without(inputs, *STEP, "ref_", "flow_residual")
-
-    def forward(sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:
-        split = len(constants) - 1 - NUM_EMBEDS
-        semantic_constants, (flow_mask, *embeds) = constants[:split], constants[split:]
-        reference = refnet(condition[:, 1:], *embeds)  # the condition is the mask, then f_l
-        residuals = flow(flow_mask, *embeds)
-        return step(sample, timestep, condition, *reference, *semantic_constants, *residuals)
-
-    own = {name: inputs[name] for name in STEP} | semantic | flow_inputs
-    return ModuleEngine(f"eager-uncached unet_step {profile}", forward, own, outputs, model.device)
-
-
 class UncachedEngines(EagerEngines):
-    """The eager model with nothing but the CLIP streams cached."""
+    """The eager model with nothing but the CLIP streams cached: the step runs the RefNet and the flow encoder too.
+
+    The step's inputs are the CLIP tokens and flow_mask in place of `ref_*` and `flow_residual.*`.
+    """
 
     def _open(self, submodule: str, profile: Profile) -> Any:
-        if submodule == "refnet":  # the step runs it
-            inputs, _ = submodule_io(submodule, self.config, profile, self.dtype)
-            return ModuleEngine("eager-uncached refnet", lambda *_: (), inputs, {}, self.device)
-        if submodule == "unet_step":
-            return uncached_step(self.model, profile)
-        return super()._open(submodule, profile)
+        if submodule not in ("refnet", "unet_step"):
+            return super()._open(submodule, profile)
+        reads, outputs = submodule_io(submodule, self.config, profile, self.dtype)
+        name = f"eager-uncached {submodule} {profile}"
+        if submodule == "refnet":
+            return ModuleEngine(name, lambda *_: (), reads, {}, self.device)
+        step, refnet, flow = (
+            build_submodule(self.model, part, profile) for part in (submodule, "refnet", "flow_encoder")
+        )
+        flow_reads, _ = submodule_io("flow_encoder", self.config, profile, self.dtype)  # flow_mask, the two embeds
+
+        def forward(sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:
+            *semantic, flow_mask, clip_embeds, openclip_embeds = constants
+            embeds = clip_embeds, openclip_embeds
+            reference = refnet(condition[:, 1:], *embeds)  # the condition is the mask, then f_l
+            return step(sample, timestep, condition, *reference, *semantic, *flow(flow_mask, *embeds))
+
+        semantic = without(reads, *STEP, "ref_", "flow_residual")
+        own = {name: reads[name] for name in STEP} | semantic | flow_reads
+        return ModuleEngine(name, forward, own, outputs, self.device)
 
 
 class RawFeatureEngines(EagerEngines):

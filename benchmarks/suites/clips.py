@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.clip import FRAME_RATE, ClipOutcome, Ends, outpaint_pan, pan_for
-from benchmarks.contenders import UncachedEngines, step_io, without
+from benchmarks.contenders import UncachedEngines, without
 from benchmarks.context import Context
 from benchmarks.measure import Contender, check_ends, compare, measure, verified_counts
 from benchmarks.roofline import boundary_bytes, bytes_of
@@ -26,6 +26,7 @@ from hero_rt.outpainter import Outpainter
 from hero_rt.plan import resolve
 from hero_rt.request import Mode, OutpaintRequest
 from hero_rt.session import Event, Prepared, StepDone
+from hero_rt.spec.boundary import submodule_io
 from hero_rt.spec.profile import Profile
 from hero_rt.video import VideoSource, create_video, open_video
 
@@ -163,7 +164,8 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
     clip, request = pan_for(profile, num_frames, FEW_STEPS, mode)
     plan = resolve(request, clip, context.truth)
     windows = (plan.num_windows or 0) if mode == "stream" else len(plan.joint_windows(num_frames))
-    held = bytes_of(without(step_io(context.model, profile)[0], "sample", "timestep"))
+    step, _ = submodule_io("unet_step", context.model.config, profile, context.model.dtype)
+    held = bytes_of(without(step, "sample", "timestep"))
 
     def figures(timed: list[ClipOutcome]) -> dict[str, float]:
         return {

@@ -6,7 +6,7 @@ twice the precision. The fused kernel needs a GPU; on a CPU the operator runs it
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 
@@ -164,10 +164,7 @@ def tune(operands: Operands, context: Context) -> Case:
     """Every listed configuration against the default one: what default_config should say. Needs a GPU."""
     from hero_kernels.temporal_attention_im3.triton import CONFIGS, default_config, temporal_attention_im3
 
-    def label(config: object) -> str:
-        return " ".join(f"{key}={value}" for key, value in asdict(config).items())  # type: ignore[call-overload]
-
     bench = Bench(context, operands)
     default = default_config(operands.shape[1], operands.shape[-1] // operands.num_heads, bench.q.element_size())
-    contenders = {label(config): bench.form(partial(temporal_attention_im3, config=config)) for config in CONFIGS}
-    return bench.measure(f"tune {operands.name}", contenders, label(default))
+    contenders = {str(config): bench.form(partial(temporal_attention_im3, config=config)) for config in CONFIGS}
+    return bench.measure(f"tune {operands.name}", contenders, str(default))
