@@ -4,10 +4,9 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -73,8 +72,7 @@ def outpaint_pan(outpainter: Outpainter, *asked: Any) -> Iterator[np.ndarray]:
     yield from outpainter.session(clip, request).run(clip.frames())
 
 
-@dataclass(frozen=True)
-class ClipJob:
+class ClipJob(NamedTuple):
     """One run. `folder`: the engines', or the checkpoint that the PyTorch model is read from, opened as a user does.
 
     warm: run windows before the clock starts, as many as engines need to have captured their graphs.
@@ -106,8 +104,7 @@ class Ends:
         self.frames = np.concatenate([*first, last])  # a short clip's last frames come twice
 
 
-@dataclass(frozen=True)
-class ClipOutcome:
+class ClipOutcome(NamedTuple):
     """Seconds and bytes; `frames` are what `Ends` keeps of the clip."""
 
     start: float  # of the process, imports included

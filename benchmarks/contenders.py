@@ -122,9 +122,8 @@ class UncachedEngines(EagerEngines):
         name = f"eager-uncached {submodule} {profile}"
         if submodule == "refnet":
             return ModuleEngine(name, lambda *_: (), reads, {}, self.device)
-        step, refnet, flow = (
-            build_submodule(self.model, part, profile) for part in (submodule, "refnet", "flow_encoder")
-        )
+        parts = (submodule, "refnet", "flow_encoder")
+        step, refnet, flow = (build_submodule(self.model, part, profile) for part in parts)
         flow_reads, _ = submodule_io("flow_encoder", self.config, profile, self.dtype)  # flow_mask, the two embeds
 
         def forward(sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:

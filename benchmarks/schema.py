@@ -10,7 +10,7 @@ from hero_rt.errors import UsageError
 
 
 class _Strict(BaseModel, extra="forbid"):
-    pass
+    """Refuses what it does not know."""
 
 
 class Environment(_Strict):

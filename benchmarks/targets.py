@@ -1,15 +1,14 @@
 """What the project promises, and what the results say of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmarks.contenders import BASELINE, UNCACHED
 from benchmarks.schema import Case, Run
 from hero_rt.engines.backend import BACKENDS
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """One contender's value in one case; `rounds`: a ratio turn by turn."""
 
     machine: str
@@ -18,8 +17,7 @@ class Seen:
     rounds: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A ceiling for seconds ("s"), a floor for ratios ("x") and shares (""). `on` names the GPU, or the CPU.
 
     `cases` are those of `suite` whose name holds it. `who` are the contenders, by how their names begin: their median,

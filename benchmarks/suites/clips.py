@@ -4,11 +4,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -95,8 +95,7 @@ def measure_clip(
     return measure(context, context.case_name(profile, steps, "steps"), contenders, clock, rounds, work)
 
 
-@dataclass(frozen=True)
-class ClipRun:
+class ClipRun(NamedTuple):
     """latents: final, [F, 4, h, w] on the CPU; frames: uint8 [F, H, W, 3]; phases: seconds by name."""
 
     latents: Tensor

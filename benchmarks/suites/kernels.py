@@ -6,9 +6,9 @@ twice the precision. The fused kernel needs a GPU; on a CPU the operator runs it
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,8 +30,7 @@ ROUNDS = 5, 50
 LEAST_CALLS = 8  # in a row on a GPU: the events and a graph's launch take as long as a small kernel
 
 
-@dataclass(frozen=True)
-class Operands:
+class Operands(NamedTuple):
     """[G·B, F, S, C] of one level."""
 
     name: str

@@ -20,6 +20,8 @@ from hero_train.examples import random_task
 from hero_train.recipe import CropRecipe
 from hero_train.videos import VideoWindows
 
+HIDDEN = 0.6  # of a crop's cells, at least
+
 
 class FrameBank:
     """`count` pairs of successive frames of `size` x `size` px from folders of videos, uint8 [count, 2, size, size, 3].
@@ -68,9 +70,6 @@ class FrameBank:
 def to_tensor(frames: np.ndarray) -> Tensor:
     """uint8 [N, H, W, 3] to [N, 3, H, W] in [-1, 1]."""
     return to_signed(frames).contiguous(memory_format=torch.channels_last)  # a third of a step on a CPU
-
-
-HIDDEN = 0.6  # of a crop's cells, at least
 
 
 class SampledBank:

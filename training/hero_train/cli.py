@@ -42,9 +42,7 @@ Page = Annotated[Path | None, typer.Option(help="Write the page for docs/ here."
 def synthesize(
     photos: Annotated[list[Path], typer.Argument(help="Folders of photographs, searched to the bottom.")],
     out: Annotated[Path, typer.Option(help="Folder of the clips.")],
-    cutouts: Annotated[
-        list[Path] | None, typer.Option(help="A folder of PNG files with transparency that move across; repeatable.")
-    ] = None,
+    cutouts: Annotated[list[Path] | None, typer.Option(help="A folder of PNG cut-outs to move; repeatable.")] = None,
     **options: Any,
 ) -> None:
     """Make clips from photographs: pans, zooms, turns, parallax, changing light, grain and things that move."""

@@ -1,7 +1,7 @@
 """A window of frames as the training step reads it: what is hidden, and every condition made as inference makes it."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ ONE_SIDED_SHARE = 0.25
 MIN_SOURCE = 16  # px an axis, for optical flow
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """canvas: where the source lies; known_frames: how many first frames are known whole."""
 
     canvas: Canvas

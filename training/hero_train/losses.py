@@ -20,6 +20,15 @@ VAE_WEIGHTS = {"l1": 1.0, "gradient": 0.5, "colour": 2.0, "energy": 0.5, "kl": 3
 TRANSFORMED_SHARE = 0.25  # of the steps: these decode a scaled and turned latent image
 SCALES = (0.5, 0.75, 1.0)
 LATENT_NOISE = 0.1  # largest deviation of the noise on the latents, of their own
+DECODER_WEIGHTS = {"coarse": 1.0, "l1": 0.3, "gradient": 0.2, "energy": 0.5, "contrast": 0.2}
+DECODER_WEIGHTS |= {"change": 0.1, "features": 2.0, "adversarial": 0.1}  # of pairs, and by the discriminator
+SAMPLED_ENERGY = 1.3  # sampled latents are smoother than encoded ones: they decode to 0.77 of the energy
+DECODER_NOISE = 0.3  # standard deviation, of latents of variance 1; hero-tiny's sampler leaves 0.1 to 0.15
+Judgement = tuple[list[Tensor], list[Tensor]]  # logits, features
+SAMPLED_WEIGHTS = {"kept": 1.0, "energy": 0.4, "spread": 0.5, "lively": 0.1, "adversarial": 0.1}
+# of the hidden frames' own. With 1 for both, the frames that it learns from get their texture; frames of other videos,
+# where the sampler is smoother still, get a third
+ENERGY_GAIN, SPREAD_GAIN = 8.0, 3.2
 
 
 def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -77,22 +86,6 @@ def energy(x: Tensor) -> Tensor:
     dx, dy = gradients(x)
     squared = F.pad(dx, (0, 1)).square() + F.pad(dy, (0, 0, 0, 1)).square()
     return (F.avg_pool2d(squared.mean(1, keepdim=True), CELL) + 1e-6).sqrt()
-
-
-DECODER_WEIGHTS = {
-    "coarse": 1.0,
-    "l1": 0.3,
-    "gradient": 0.2,
-    "energy": 0.5,
-    "contrast": 0.2,
-    "change": 0.1,
-    "features": 2.0,
-    "adversarial": 0.1,
-}
-SAMPLED_ENERGY = 1.3  # sampled latents are smoother than encoded ones: they decode to 0.77 of the energy
-DECODER_NOISE = 0.3  # standard deviation, of latents of variance 1; hero-tiny's sampler leaves 0.1 to 0.15
-
-Judgement = tuple[list[Tensor], list[Tensor]]  # logits, features
 
 
 class PatchDiscriminator(nn.Module):
@@ -168,12 +161,6 @@ def change(x: Tensor) -> Tensor:
     """Logarithm of the mean squared difference of the grey frames of each pair, [N]."""
     first, second = x.mean(1).unflatten(0, (-1, 2)).unbind(1)
     return (second - first).square().mean((1, 2)).add(1e-4).log()
-
-
-SAMPLED_WEIGHTS = {"kept": 1.0, "energy": 0.4, "spread": 0.5, "lively": 0.1, "adversarial": 0.1}
-# of the hidden frames' own. With 1 for both, the frames that it learns from get their texture; frames of other videos,
-# where the sampler is smoother still, get a third
-ENERGY_GAIN, SPREAD_GAIN = 8.0, 3.2
 
 
 def texture_loss(

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -15,19 +15,15 @@ from hero_rt.errors import UsageError
 from hero_train.recipe import Recipe, SmallRecipe
 
 Learner = tuple[nn.Module, torch.optim.Optimizer]
+Terms = tuple[Tensor, dict[str, float]]  # a loss, and what it is the sum of
+Loss = Callable[[int], Terms]  # of a step
 SLOTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
 class Run:
     """The steps of one recipe that are still to take, and all that they change."""
 
-    def __init__(
-        self,
-        recipe: Recipe | SmallRecipe,
-        folder: Path | None,
-        trained: Learner,
-        others: Mapping[str, Learner] | None = None,
-    ):
+    def __init__(self, recipe: Recipe | SmallRecipe, folder: Path | None, trained: Learner, **others: Learner):
         """Go on from the newest state in `folder`, where there is one. Without a folder nothing is saved.
 
         others: modules that are trained beside `trained`; their states are saved too. Raises UsageError where the
@@ -35,7 +31,7 @@ class Run:
         """
         self.recipe, self.folder = recipe, folder
         self.module, self.optimizer = trained
-        self.learners = {"": trained} | {f"{name}/": learner for name, learner in (others or {}).items()}
+        self.learners = {"": trained} | {f"{name}/": learner for name, learner in others.items()}
         self.average = {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
         self.start = self._load()
 
@@ -115,12 +111,7 @@ def check_finite(loss: Tensor, step: int) -> None:
 
 
 def minimise(
-    module: nn.Module,
-    loss: Callable[[int], tuple[Tensor, dict[str, float]]],
-    recipe: SmallRecipe,
-    desc: str,
-    state: Path | None = None,
-    others: Mapping[str, Learner] | None = None,
+    module: nn.Module, loss: Loss, recipe: SmallRecipe, desc: str, state: Path | None, **others: Learner
 ) -> None:
     """Train `module` in place; end with the moving average of its weights over the last few hundred steps.
 
@@ -134,7 +125,7 @@ def minimise(
     """
     module.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(module.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    run = Run(recipe, state, (module, optimizer), others)
+    run = Run(recipe, state, (module, optimizer), **others)
     for step in run.steps(desc):
         value, terms = loss(step)
         check_finite(value, step)

@@ -16,19 +16,19 @@ from hero_rt.stages.prepare import clip_pixels
 from hero_train import losses
 from hero_train.banks import FrameBank, SampledBank
 from hero_train.examples import random_task
-from hero_train.minimise import minimise
+from hero_train.minimise import Terms, minimise
 from hero_train.recipe import CropRecipe, SmallRecipe
 from hero_train.videos import VideoWindows
 
 FRAMES_FOR_SCALE = 128
-Loss = tuple[Tensor, dict[str, float]]
+TEMPERATURE = 0.1
 
 
 def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: CropRecipe, state: Path | None = None) -> None:
     """Train model["vae"] in place on single frames, and set its scaling factor from the latents it then makes."""
     vae = model["vae"].to(memory_format=torch.channels_last)
 
-    def loss(step: int) -> Loss:
+    def loss(step: int) -> Terms:
         frames = bank.crops(step, recipe.batch, recipe.crop).to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bf16):
             return losses.autoencoder_loss(vae, frames, recipe.generator(step))
@@ -41,11 +41,7 @@ def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: CropRecipe, sta
 
 
 def train_decoder(
-    model: HeroModel,
-    bank: FrameBank,
-    recipe: CropRecipe,
-    state: Path | None = None,
-    sampled: SampledBank | None = None,
+    model: HeroModel, bank: FrameBank, recipe: CropRecipe, state: Path | None = None, sampled: SampledBank | None = None
 ) -> None:
     """Train the decoder of model["vae"] in place to draw texture; its latents, and all that learned on them, stay.
 
@@ -59,7 +55,7 @@ def train_decoder(
     judging = torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
     pairs = recipe.batch // (4 if sampled else 2)
 
-    def loss(step: int) -> Loss:
+    def loss(step: int) -> Terms:
         pixels = bank.crops(step, pairs, recipe.crop, frames=2).to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bf16), torch.no_grad():
             latents = vae.encode(pixels).latent_dist.mode().float()
@@ -79,7 +75,7 @@ def train_decoder(
         return value, terms
 
     decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder])
-    minimise(decoder, loss, recipe, "decoder", state, {"judge": (judge, judging)})
+    minimise(decoder, loss, recipe, "decoder", state, judge=(judge, judging))
 
 
 def train_image_encoders(
@@ -88,7 +84,7 @@ def train_image_encoders(
     """Train model["image_encoder"] and model["image_encoder_2"] in place, each by its own loss, on the same windows."""
     encoders = nn.ModuleList([model["image_encoder"], model["image_encoder_2"]])
 
-    def loss(step: int) -> Loss:
+    def loss(step: int) -> Terms:
         canvases, wholes = (view.to(model.device) for view in view_pairs(windows, step * recipe.batch, recipe.batch))
         (first, found), (second, found_2) = (contrastive_loss(encoder, canvases, wholes) for encoder in encoders)
         return first + second, {"own scene found": found, "by the second": found_2}
@@ -103,9 +99,6 @@ def _teach(judge: nn.Module, optimizer: torch.optim.Optimizer, real: Tensor, dec
     losses.discriminator_loss(judge(real)[0], judge(decoded)[0]).backward()
     optimizer.step()
     judge.requires_grad_(False)
-
-
-TEMPERATURE = 0.1
 
 
 def contrastive_loss(encoder: nn.Module, canvases: Tensor, wholes: Tensor) -> tuple[Tensor, float]:

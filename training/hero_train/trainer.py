@@ -19,6 +19,8 @@ from hero_train.minimise import Run, check_finite
 from hero_train.objective import HeroObjective
 from hero_train.recipe import Recipe
 
+CORNERS = 2  # values a side that an offset is interpolated between
+
 
 def train(model: HeroModel, recipe: Recipe, out: Path) -> None:
     """Train `model`'s UNet, RefNet, flow encoder and image projection; go on from out/state where there is one.
@@ -92,9 +94,6 @@ def _cut(log: Path, start: int) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     log.write_text("".join(line for line in lines if json.loads(line)["step"] < start))
-
-
-CORNERS = 2  # values a side that an offset is interpolated between
 
 
 def training_noise(shape: tuple[int, int, int, int, int], offset: float, generator: torch.Generator) -> Tensor:

@@ -10,11 +10,10 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,11 +34,11 @@ from hero_train.trainer import train
 
 RECIPE = {"timesteps_per_window": 2, "known_weight": 0.25, "ema_decay": 0.99, "save_every": 100}  # of every variant
 RATIOS = [0.25, 0.5]
+TIMESTEPS = 10  # in the middle of as many equal parts of the schedule
 FIGURES = ("psnr", "mse", "ssim", "gradient_energy", "adjacent_ssim", "adjacent_ssim_truth")
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A row of the paper's `tables`; another seed tells how far two trainings of the same model differ."""
 
     name: str
@@ -65,8 +64,7 @@ VARIANTS = (
 )
 
 
-@dataclass(frozen=True)
-class AblationRun:
+class AblationRun(NamedTuple):
     """What every variant has in common. start: the checkpoint; videos: held out; steps: DDIM's; out: their folders."""
 
     start: Path
@@ -108,9 +106,6 @@ def run_variants(run: AblationRun, jobs: int, progress: Callable[[str], None]) -
             rows.append(row)
             progress(f"{row['variant']}: loss {row['loss']:.4f}, {row['psnr']:.2f} dB")
     return rows
-
-
-TIMESTEPS = 10  # in the middle of as many equal parts of the schedule
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Outpaint each clip at each ratio, measure it beside the baselines, and say whether the targets are met."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hero_train.evaluation.targets import MODEL
 
 TASK = "OPV"  # left and right
 TELEA_RADIUS = 3  # px
+PAN_SPEEDS = (2.0, 4.0)  # px a frame
 
 
 def edge(source: np.ndarray, canvas: Canvas) -> np.ndarray:
@@ -38,11 +40,7 @@ def telea(source: np.ndarray, canvas: Canvas) -> np.ndarray:
     return np.stack([cv2.inpaint(frame, unknown, TELEA_RADIUS, cv2.INPAINT_TELEA) for frame in padded])
 
 
-BASELINES: dict[str, Callable[[np.ndarray, Canvas], np.ndarray]] = {
-    "edge": edge,
-    "reflection": reflection,
-    "telea": telea,
-}
+BASELINES = {"edge": edge, "reflection": reflection, "telea": telea}
 
 
 def _widths(canvas: Canvas) -> tuple[tuple[int, int], ...]:
@@ -95,9 +93,6 @@ def evaluation_canvas(size: int, ratio: float) -> Canvas:
     return Canvas.from_padding(size - 2 * hidden, size, (0, hidden, 0, hidden))
 
 
-PAN_SPEEDS = (2.0, 4.0)  # px a frame
-
-
 def evaluation_clips(videos: list[Path], frames: int, size: int) -> dict[str, tuple[bool, np.ndarray]]:
     """By name: of every video its centre, and a pan over it a speed; whether it is a pan, and its frames."""
     clips: dict[str, tuple[bool, np.ndarray]] = {}
@@ -119,10 +114,8 @@ def centre_crop(path: Path, frames: int, size: int) -> np.ndarray:
         scale = size / min(source.width, source.height)
         width, height = round(source.width * scale), round(source.height * scale)
         top, left = (height - size) // 2, (width - size) // 2
-        scaled = (
-            cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-            for frame in islice(source.frames(), frames)
-        )
+        resize = partial(cv2.resize, dsize=(width, height), interpolation=cv2.INTER_AREA)
+        scaled = map(resize, islice(source.frames(), frames))
         clip = [frame[top : top + size, left : left + size] for frame in scaled]
     if len(clip) < frames:
         raise UsageError(f"{path} has {len(clip)} frames; evaluation needs {frames}")

@@ -17,6 +17,9 @@ from hero_rt.stages.prepare import clip_pixels
 
 PEAK = 255.0
 STILL = 0.1  # grey levels: a truth that changes less is taken to change so much
+CLIP = "openai/clip-vit-large-patch14"
+Metric = Callable[[np.ndarray, np.ndarray], float]  # frames, truth: uint8 [F, H, W, 3]
+FVD_REASON = "its I3D network is published as TorchScript, which is code, and code is not loaded from a checkpoint"
 
 
 def measure(frames: np.ndarray, truth: np.ndarray, canvas: Canvas) -> dict[str, float]:
@@ -57,12 +60,6 @@ def _ssim(a: np.ndarray, b: np.ndarray, region: Tensor) -> float:
     x, y = (torch.from_numpy(frames).permute(0, 3, 1, 2).float() for frames in (a, b))
     _, image = structural_similarity_index_measure(x, y, data_range=PEAK, return_full_image=True)
     return float(image[:, :, region].mean())
-
-
-CLIP = "openai/clip-vit-large-patch14"
-Metric = Callable[[np.ndarray, np.ndarray], float]  # frames, truth: uint8 [F, H, W, 3]
-
-FVD_REASON = "its I3D network is published as TorchScript, which is code, and code is not loaded from a checkpoint"
 
 
 def perceptual_metrics() -> tuple[dict[str, Metric], dict[str, str]]:
