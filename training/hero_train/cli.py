@@ -48,9 +48,10 @@ def synthesize(
     """Make clips from photographs: pans, zooms, turns, parallax, changing light, grain and things that move."""
     from hero_train import synthesize as module
 
-    found, things = module.photographs(photos), module.cutouts(cutouts or [])
+    asked, found = parse_options(ClipOptions, options), module.photographs(photos)
+    things = module.cutouts(cutouts or [])
     console.print(f"{len(found)} photographs, {len(things)} cut-outs")
-    module.synthesize(found, out, parse_options(ClipOptions, options), things)
+    module.synthesize(found, out, asked, things)
 
 
 @app.command()
