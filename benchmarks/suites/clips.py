@@ -176,6 +176,7 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
 
     contenders = {}
     for name, engines in sets.items():
+        # warm: no call is warmer than another, so the verified one is timed too
         call = context.fresh(name, engines, profile, num_frames, FEW_STEPS, mode, True)
         contenders[name] = Contender(verified_counts(call), partial(check_ends, context, want), figures)
     case_name = context.case_name(profile, FEW_STEPS, "steps", mode, num_frames, "frames")

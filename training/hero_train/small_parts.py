@@ -48,7 +48,7 @@ def train_decoder(
     sampled: what the model's own sampler makes. Half of each batch is then decoded from it, by `texture_loss`.
     """
     vae = model["vae"].to(memory_format=torch.channels_last)
-    before = copy.deepcopy(vae)
+    before = copy.deepcopy(vae)  # whose colours stay
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         judge = losses.PatchDiscriminator().to(model.device)
