@@ -10,7 +10,7 @@ from benchmarks.settings import Settings
 from benchmarks.suites import SUITES, find_suite
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, with_options
-from hero_train.evaluation_cli import ablations, alphas, evaluate
+from hero_train.cli import ablations, alphas, evaluate
 
 app = typer.Typer(
     no_args_is_help=True,

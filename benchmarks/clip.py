@@ -1,25 +1,36 @@
-"""What every suite outpaints: a camera panning over smooth noise, as long as asked for, made frame by frame."""
+"""What every suite outpaints, a camera panning over smooth noise, here or in a fresh process."""
 
+import multiprocessing
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from torch import Tensor
+import torch
 
+# what an application that opens engines imports, and no more: the PyTorch model's libraries and the exporter take
+# seconds, which would be counted as every contender's
+from benchmarks.settings import Settings
 from benchmarks.timing import synchronize
+from hero_rt.engines import open_engines
 from hero_rt.engines.engine import EngineSet
+from hero_rt.engines.folder import EngineFolder
+from hero_rt.engines.manifest import DTYPES, MANIFEST_NAME
 from hero_rt.outpainter import Outpainter
 from hero_rt.request import Mode, OutpaintRequest, Padding
-from hero_rt.session import Event, Prepared, StepDone
+from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import Profile
 from hero_rt.video import VideoSource
 
 SPEED = 4  # pixels a frame
 FRAME_RATE = Fraction(25)
 GUIDANCE_SCALE = 2.0  # of the guided profiles
+FIRST_FRAMES = 64
+WARM_WINDOWS = {"cpu": 1, "cuda": 2}
 
 
 class Pan(VideoSource):
@@ -42,51 +53,137 @@ class Pan(VideoSource):
         return np.stack(list(self.frames()))
 
 
-def pan_for(profile: Profile, num_frames: int, seed: int = 0) -> tuple[Pan, Padding]:
-    """A clip for the middle three quarters of the profile's width, and what to generate around it (OPV 0.25)."""
-    side = profile.width // 8
-    return Pan(profile.width - 2 * side, profile.height, num_frames, seed), Padding(left=side, right=side)
+def pan_for(
+    profile: Profile, num_frames: int, steps: int, mode: Mode = "joint", seed: int = 0
+) -> tuple[Pan, OutpaintRequest]:
+    """A clip for the middle three quarters of the profile's width, and what to generate around it (OPV 0.25).
+
+    The same for every run that is compared; another seed is another clip, with noise of its own.
+    """
+    side, scale = profile.width // 8, GUIDANCE_SCALE if profile.guided else 1.0
+    frame = Padding(left=side, right=side)
+    request = OutpaintRequest(frame=frame, steps=steps, guidance_scale=scale, mode=mode, seed=seed)
+    return Pan(profile.width - 2 * side, profile.height, num_frames, seed), request
 
 
-def request_for(frame: Padding, profile: Profile, steps: int, mode: Mode = "joint", seed: int = 0) -> OutpaintRequest:
-    """The same for every run that is compared."""
-    scale = GUIDANCE_SCALE if profile.guided else 1.0
-    return OutpaintRequest(frame=frame, steps=steps, guidance_scale=scale, mode=mode, seed=seed)
+def outpaint_pan(outpainter: Outpainter, *asked: Any) -> Iterator[np.ndarray]:
+    """Outpaint `pan_for(*asked)`, chunk by chunk as windows are finished; all at once in joint mode."""
+    clip, request = pan_for(*asked)
+    yield from outpainter.session(clip, request).run(clip.frames())
 
 
-def outpaint_pan(engines: EngineSet, profile: Profile, num_frames: int, steps: int, mode: Mode) -> Iterator[np.ndarray]:
-    """The benchmarks' clip, chunk by chunk as windows are finished; all at once in joint mode."""
-    clip, frame = pan_for(profile, num_frames)
-    session = Outpainter(engines).session(clip, request_for(frame, profile, steps, mode))
-    yield from session.run(clip.frames())
+class ClipJob(NamedTuple):
+    """One run. `folder`: the engines', or the checkpoint that the PyTorch model is read from, opened as a user does.
+
+    warm: run windows before the clock starts, as many as engines need to have captured their graphs.
+    """
+
+    settings: Settings
+    contender: str
+    folder: Path
+    profile: Profile
+    num_frames: int
+    steps: int
+    mode: Mode
+    warm: bool = False
 
 
-@dataclass(frozen=True)
-class ClipRun:
-    """latents: final, [F, 4, h, w] on the CPU; frames: uint8 [F, H, W, 3]; phases in seconds."""
+class Ends:
+    """What is kept of a clip to compare it: the first 64 frames and its last chunk, however long it is."""
 
-    latents: Tensor
+    def __init__(self, chunks: Iterable[np.ndarray]) -> None:
+        """chunks: uint8 [n, H, W, 3] each; the first one's time of arrival is kept."""
+        self.count, self.first_at = 0, 0.0
+        first: list[np.ndarray] = []
+        for chunk in chunks:
+            self.first_at = self.first_at or time.perf_counter()
+            if self.count < FIRST_FRAMES:
+                first.append(chunk[: FIRST_FRAMES - self.count])
+            last = chunk[-FIRST_FRAMES:]
+            self.count += len(chunk)
+        self.frames = np.concatenate([*first, last])  # a short clip's last frames come twice
+
+
+class ClipOutcome(NamedTuple):
+    """Seconds and bytes; `frames` are what `Ends` keeps of the clip."""
+
+    start: float  # of the process, imports included
+    open: float  # engines, or the PyTorch model with its libraries
+    first_window: float
+    total: float
+    weights_bytes: int
+    peak_bytes: int
     frames: np.ndarray
-    prepare: float
-    denoise: float
-    decode: float
 
 
-def run_clip(engines: EngineSet, clip: Pan, request: OutpaintRequest) -> ClipRun:
-    """Run one window, its phases timed from outside: nothing is synchronised once a step."""
-    at: dict[str, float] = {}
-    latents: list[Tensor] = []
+def run_in_fresh_process(job: ClipJob) -> ClipOutcome:
+    """Spawns, runs, and is gone: nothing of it stays in this process."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_run, job, time.time(), torch.get_num_threads()).result()
 
-    def on_event(event: Event) -> None:
-        last = isinstance(event, StepDone) and event.step == request.steps - 1
-        if isinstance(event, Prepared) or last:
-            synchronize(engines.device)
-            at[type(event).__name__] = time.perf_counter()
-        if isinstance(event, StepDone) and last:
-            latents.append(event.latents)
 
-    started = time.perf_counter()
-    frames = np.concatenate(list(Outpainter(engines).session(clip, request, on_event).run(clip.frames())))
-    finished = time.perf_counter()
-    prepared, denoised = at["Prepared"], at["StepDone"]
-    return ClipRun(latents[0].cpu(), frames, prepared - started, denoised - prepared, finished - denoised)
+def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
+    start = time.time() - started  # of two processes: only the system's clock is common to them
+    torch.set_num_threads(threads)
+    device = torch.device(job.settings.device)
+    now = time.perf_counter
+    begun = now()
+    peak = _watch_memory(device)
+    engines = _open(job)
+    for submodule in SUBMODULES:
+        engines.open(submodule, job.profile)
+    synchronize(device)
+    opened = now()
+    outpainter = Outpainter(engines)
+    for _ in range(WARM_WINDOWS[device.type] if job.warm else 0):
+        list(outpaint_pan(outpainter, job.profile, job.profile.frames, job.steps, job.mode))
+    clock = now()
+    ends = Ends(outpaint_pan(outpainter, job.profile, job.num_frames, job.steps, job.mode))
+    total = now() - clock
+    assert ends.count == job.num_frames
+    weights = weights_bytes(engines, job.profile)
+    return ClipOutcome(start, opened - begun, ends.first_at - clock, total, weights, peak(), ends.frames)
+
+
+def _open(job: ClipJob) -> EngineSet:
+    if (job.folder / MANIFEST_NAME).is_file():
+        return open_engines(job.folder, job.settings.device)
+    from benchmarks.contenders import open_contender
+    from hero_rt.models.hero import HeroModel
+
+    model = HeroModel.from_pretrained(job.folder, DTYPES[job.settings.dtype], job.settings.device)
+    return open_contender(job.settings, job.contender, model)
+
+
+def weights_bytes(engines: EngineSet, profile: Profile) -> int:
+    """Of the files that the six engines of one profile read, shared ones once; or of the model's parts."""
+    if isinstance(engines, EngineFolder):
+        records = [engines.manifest.find(submodule, profile) for submodule in SUBMODULES]
+        names = {name for record in records if record for name in (record.file, *record.weights)}
+        return sum(engines.manifest.files[name].bytes for name in names)
+    from hero_rt.models.hero import PARTS
+
+    return sum(p.nbytes for part in PARTS for p in engines.model[part].parameters())  # type: ignore[attr-defined]
+
+
+def _watch_memory(device: torch.device) -> Callable[[], int]:
+    """What tells the peak of growth since now: of the process on a CPU, of the device's used memory on a GPU."""
+    if device.type != "cuda":
+        resident = _status("VmRSS")
+        return lambda: _status("VmHWM") - resident
+    torch.zeros(1, device=device)  # the context is not the contender's
+    before, _ = torch.cuda.mem_get_info(device)
+
+    def peak() -> int:
+        """PyTorch's peak, and what other libraries hold now."""
+        free, _ = torch.cuda.mem_get_info(device)
+        others = before - free - torch.cuda.memory_reserved(device)
+        return max(0, others) + torch.cuda.max_memory_reserved(device)
+
+    return peak
+
+
+def _status(field: str) -> int:
+    """A size of this process in bytes, from Linux's /proc."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

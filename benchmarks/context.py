@@ -9,12 +9,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from benchmarks.contenders import contender_names, open_contender
-from benchmarks.contenders.built import BuiltEngines
+from benchmarks.clip import ClipJob, ClipOutcome, run_in_fresh_process
+from benchmarks.contenders import BuiltEngines, contender_names, open_contender
 from benchmarks.roofline import clip_work
 from benchmarks.schema import Ceilings, OperatorTime, Unavailable, Work
 from benchmarks.settings import Settings
@@ -82,9 +82,13 @@ class Context:
             HeroModel.random(settings.config, dtype=DTYPES[settings.dtype]).save_pretrained(folder)
         return folder
 
-    def folder(self, engines: EngineSet, profile: Profile) -> Path:
-        """What a process of its own opens: these engines' folder, or the eager models' weights as a checkpoint."""
-        return engines.folder(profile).folder if isinstance(engines, BuiltEngines) else self._checkpoint
+    def fresh(self, name: str, engines: EngineSet, *clip: Any) -> Callable[[], ClipOutcome]:
+        """Run a clip in a process of its own, each call in another. clip: of `ClipJob`, from the profile on.
+
+        It opens these engines' folder, or the eager models' weights as a checkpoint. Raises HeroError without these.
+        """
+        folder = engines.folder(clip[0]).folder if isinstance(engines, BuiltEngines) else self._checkpoint
+        return partial(run_in_fresh_process, ClipJob(self.settings, name, folder, *clip))
 
     @contextmanager
     def contenders(self, compiled: bool = False) -> Iterator[dict[str, EngineSet]]:

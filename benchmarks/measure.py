@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from benchmarks.clip import ClipOutcome, Ends
 from benchmarks.contenders import BASELINE
 from benchmarks.context import Context
-from benchmarks.fresh_process import ClipOutcome, Ends
 from benchmarks.schema import Case, Measurement, Verification, Work
 from benchmarks.timing import Clock, interleave
 from hero_export.verify import psnr_of, relative_l2
@@ -68,24 +69,20 @@ def measure(
         elif not again.passed or again.relative_l2 > checks[key].relative_l2:
             checks[key] = again
     timings = {key: timing for key, (timing, _) in timed.items() if checks[key].passed}
-    base = timings.get(baseline)
-    measurements = []
-    for key, check in checks.items():
-        measurement = Measurement(name=key, verification=check, timing=timings.get(key))
-        if measurement.timing is not None:
-            measurement.ratio = base.median / measurement.timing.median if base else None
-            figures = contenders[key].figures
-            measurement.figures = figures(contenders[key].results[-repeats:]) if figures else {}
-        measurements.append(measurement)
-    return Case(name=name, baseline=baseline, work=work, measurements=measurements).under(context.ceilings)
+    measurements = [Measurement(name=key, verification=checks[key], timing=timings.get(key)) for key in checks]
+    case = Case(name=name, baseline=baseline, work=work, measurements=measurements)
+    for m, timing in case.timed():
+        m.ratio = timings[baseline].median / timing.median if baseline in timings else None
+        if figures := contenders[m.name].figures:
+            m.figures = figures(contenders[m.name].results[-repeats:])
+    return case.under(context.ceilings)
 
 
 def verified_counts(call: Callable[[], Any]) -> Callable[[], Any]:
     """Return the first result a second time: where no call is warmer than another, the verified one is timed too."""
 
     def results():
-        yield (first := call())
-        yield first
+        yield from repeat(call(), 2)
         while True:
             yield call()
 

@@ -19,7 +19,7 @@ def draw_plots(stem: str, run: Run, folder: Path) -> list[str]:
     for suite, name, draw in (("unet-step", "step-time", _draw_steps), ("long-video", "frames", _draw_frames)):
         result = run.find(suite)
         # all contenders of a case may have failed
-        if cases := [c for c in (result.cases if result else []) if any(m.timing for m in c.measurements)]:
+        if cases := [case for case in (result.cases if result else []) if case.timed()]:
             folder.mkdir(parents=True, exist_ok=True)
             draw(cases, run.environment.machine, folder / f"{stem}-{name}.png")
             drawn.append(f"{stem}-{name}.png")
@@ -30,7 +30,7 @@ def _draw_steps(cases: Sequence[Case], machine: str, path: Path) -> None:
     """A bar a contender, with its speed against the baseline and its share of the limit."""
     with _figure(len(cases), f"One denoising step, {machine}", path) as axes:
         for axis, case in zip(axes, cases, strict=True):
-            timed = [(m, m.timing) for m in case.measurements if m.timing is not None]
+            timed = case.timed()
             medians = [1e3 * t.median for _, t in timed]
             lower = [1e3 * (t.median - t.lower_quartile) for _, t in timed]
             upper = [1e3 * (t.upper_quartile - t.median) for _, t in timed]

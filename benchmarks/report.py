@@ -1,7 +1,7 @@
 """docs/performance.md: targets, what must be computed, every run, what builds took, and the notes of people."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from benchmarks.suites import SUITES
 from benchmarks.targets import TARGETS
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import Profile
+from hero_train.evaluation.pages import table
 
 PAGE, NOTES, IMAGES = "performance.md", "performance-notes.md", "images"
 COUNTED = (("hero-sd15", "fp16", 256), ("hero-sd15", "fp16", 512), ("hero-tiny", "fp32", 128))  # pixels a side
@@ -37,7 +38,7 @@ BUILT = ("nodes", "hero_nodes", "engine_bytes", "weights_bytes", "seconds", "pea
 
 def write_report(results: Path, docs: Path, plots: bool = False) -> None:
     """Write docs/performance.md from `results` and docs/performance-notes.md; `plots`: docs/images/*.png too."""
-    runs = read_runs(results)
+    runs, builds = read_results(results)
     docs.mkdir(parents=True, exist_ok=True)
     images: dict[str, list[str]] = {}
     if plots:
@@ -45,22 +46,15 @@ def write_report(results: Path, docs: Path, plots: bool = False) -> None:
 
         images = {name: draw_plots(Path(name).stem, run, docs / IMAGES) for name, run in runs.items()}
     notes = docs / NOTES
-    lines = page(runs, read_builds(results), images, notes.read_text() if notes.is_file() else "")
+    lines = page(runs, builds, images, notes.read_text() if notes.is_file() else "")
     (docs / PAGE).write_text("\n".join(lines).rstrip() + "\n")
 
 
-def read_runs(results: Path) -> dict[str, Run]:
-    """By file name: every JSON file of a benchmark run. Raises UsageError for one that does not validate."""
-    return {path.name: read_run(path) for path in sorted(results.glob("*.json")) if "suites" in _read(path)}
-
-
-def read_builds(results: Path) -> dict[str, dict[str, Any]]:
-    """By file name: every report that `hero-export build-engines --json` wrote."""
-    return {path.name: _read(path) for path in sorted(results.glob("*.json")) if "engines" in _read(path)}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
+def read_results(results: Path) -> tuple[dict[str, Run], dict[str, dict[str, Any]]]:
+    """By file name: the benchmark runs, and the reports of `hero-export build-engines --json`. Raises UsageError."""
+    files = {path: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    runs = {path.name: read_run(path) for path, data in files.items() if "suites" in data}
+    return runs, {path.name: data for path, data in files.items() if "engines" in data}
 
 
 def page(
@@ -90,14 +84,6 @@ def page(
         for name, report in builds.items():
             yield from build_section(name, report)
     yield notes
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """A Markdown table and the empty line after it."""
-    yield f"| {' | '.join(header)} |"
-    yield f"|{'---|' * len(header)}"
-    yield from (f"| {' | '.join(map(str, row))} |" for row in rows)
-    yield ""
 
 
 def target_table(runs: Sequence[Run]) -> Iterator[str]:

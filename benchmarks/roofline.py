@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import hero_kernels  # noqa: F401  (registers torch.ops.hero)
@@ -53,32 +52,20 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 }
 
 
-class _ReadParameters(TorchDispatchMode):
-    """Notes which of a module's parameters any operation reads: a submodule may hold some that it does not."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self._of_module = {id(p): p for p in module.parameters()}
-        self.seen: dict[int, Tensor] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for value in torch.utils._pytree.tree_leaves((args, kwargs or {})):
-            if id(value) in self._of_module:
-                self.seen[id(value)] = value
-        return func(*args, **(kwargs or {}))
-
-
 def work_of(module: nn.Module, inputs: Sequence[Tensor]) -> Work:
     """Operations of the matrix products and convolutions; bytes of every parameter read, input and output, once each.
 
     Activations between layers are not counted: a perfect implementation would keep them on the chip. So the bytes
     are the fewest possible and the limit holds for any fusion.
     """
-    reads, counter = _ReadParameters(module), FlopCounterMode(display=False, custom_mapping=FORMULAS)
-    with torch.no_grad(), reads, counter:
+    parameters = list(module.requires_grad_(True).parameters())
+    with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
         out = module(*inputs)
     outputs = (out,) if isinstance(out, Tensor) else out
-    num_bytes = sum(tensor.nbytes for tensor in (*reads.seen.values(), *inputs, *outputs))
+    gradients = torch.autograd.grad([output.sum() for output in outputs], parameters, allow_unused=True)
+    # a submodule may hold some that it does not read: they have no gradient
+    read = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+    num_bytes = sum(tensor.nbytes for tensor in (*read, *inputs, *outputs))
     return Work(flops=counter.get_total_flops(), bytes=num_bytes)
 
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hero_rt.atomic import write_atomically
 from hero_rt.errors import UsageError
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Strict(BaseModel, extra="forbid"):
+    """Refuses what it does not know."""
 
 
 class Environment(_Strict):
@@ -113,6 +113,9 @@ class Case(_Strict):
 
     def find(self, name: str) -> Measurement | None:
         return next((m for m in self.measurements if m.name == name), None)
+
+    def timed(self) -> list[tuple[Measurement, Timing]]:
+        return [(m, m.timing) for m in self.measurements if m.timing is not None]
 
     def under(self, ceilings: Ceilings) -> "Case":
         """With the limit that these ceilings set for its work, and each time's share of it."""

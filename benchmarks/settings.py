@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile
@@ -16,24 +16,18 @@ DEFAULTS = {
 _BY_DEVICE: Any = None
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, extra="forbid"):
     """The options of `run`. A field without a default of its own takes the device's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str = Field(_BY_DEVICE, description="cpu, cuda or cuda:N; default: the GPU, if any.")
     preset: str = Field(_BY_DEVICE, description="hero-tiny (default on a CPU) or hero-sd15 (on a GPU).")
     dtype: Literal["fp32", "fp16"] = Field(_BY_DEVICE, description="fp32 (default on a CPU) or fp16 (on a GPU).")
-    size: tuple[str, ...] = Field(
-        _BY_DEVICE, description="Canvas, WIDTHxHEIGHT; repeatable. 128x128, or 256x256 and 512x512 on a GPU."
-    )
+    size: tuple[str, ...] = Field(_BY_DEVICE, description="WIDTHxHEIGHT; repeatable. 128x128; 256, 512 on a GPU.")
     guidance: Literal["on", "off", "both"] = Field("both", description="Classifier-free guidance.")
     steps: tuple[int, ...] = Field((25, 50), description="Denoising steps of end-to-end; repeatable.")
     frames: tuple[int, ...] = Field((16, 64, 256, 1024), description="Clip lengths of long-video; repeatable.")
     repeats: int | None = Field(None, ge=1, description="Timed repeats; default: the suite's.")
-    only: tuple[str, ...] = Field(
-        (), description="Contenders beside the two baselines (aoti, compile-max-autotune, ...); repeatable. [all]"
-    )
+    only: tuple[str, ...] = Field((), description="Contenders beside both baselines (aoti, ...); repeatable. [all]")
     tune: bool = Field(False, description="kernels: time every configuration of the fused kernel too.")
     cache: Path = Field(Path("build/benchmarks"), description="Where built engines are kept between runs.")
 

@@ -1,15 +1,14 @@
 """What the project promises, and what the results say of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmarks.contenders import BASELINE, UNCACHED
 from benchmarks.schema import Case, Run
 from hero_rt.engines.backend import BACKENDS
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """One contender's value in one case; `rounds`: a ratio turn by turn."""
 
     machine: str
@@ -18,8 +17,7 @@ class Seen:
     rounds: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A ceiling for seconds ("s"), a floor for ratios ("x") and shares (""). `on` names the GPU, or the CPU.
 
     `cases` are those of `suite` whose name holds it. `who` are the contenders, by how their names begin: their median,
@@ -58,17 +56,16 @@ class Target:
 
     def _values(self, case: Case, machine: str) -> Iterator[Seen]:
         other = case.find(self.over)
-        for m in case.measurements:
-            if m.timing is None or not m.name.startswith(self.who):
+        for m, timing in case.timed():
+            if not m.name.startswith(self.who):
                 continue
             if self.figure:
                 yield Seen(machine, m.name, m.figures[self.figure])
             elif not self.over:
-                yield Seen(machine, m.name, m.timing.median)
+                yield Seen(machine, m.name, timing.median)
             elif other is not None and other.timing is not None:
-                turns = zip(other.timing.samples, m.timing.samples, strict=True)
-                rounds = tuple(slow / fast for slow, fast in turns)
-                yield Seen(machine, m.name, other.timing.median / m.timing.median, rounds)
+                turns = zip(other.timing.samples, timing.samples, strict=True)
+                yield Seen(machine, m.name, other.timing.median / timing.median, tuple(a / b for a, b in turns))
 
 
 _ENGINES = tuple(BACKENDS)

@@ -6,9 +6,9 @@ twice the precision. The fused kernel needs a GPU; on a CPU the operator runs it
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import cycle
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,8 +30,7 @@ ROUNDS = 5, 50
 LEAST_CALLS = 8  # in a row on a GPU: the events and a graph's launch take as long as a small kernel
 
 
-@dataclass(frozen=True)
-class Operands:
+class Operands(NamedTuple):
     """[G·B, F, S, C] of one level."""
 
     name: str
@@ -52,20 +51,19 @@ class Operands:
         return q, k, v, torch.tensor([ALPHA], device=device)
 
 
-class Rotation:
-    """Calls `form` on one copy of its operands after another, each with a result of its own, kept until its next turn.
+def rotation(form: Callable[..., Tensor], copies: Sequence[tuple]) -> Callable[[], Tensor]:
+    """Call `form` on one copy of its operands after another, each with a result of its own, kept until its next turn.
 
     So what a turn of all copies reads and writes is in memory, where it is more than the second-level cache holds.
     """
+    turns, results = cycle(enumerate(copies)), {}
 
-    def __init__(self, form: Callable[..., Tensor], copies: Sequence[tuple]):
-        self._form, self._turns = form, cycle(enumerate(copies))
-        self._results: dict[int, Tensor] = {}
+    def call() -> Tensor:
+        index, operands = next(turns)
+        results[index] = form(*operands)
+        return results[index]
 
-    def __call__(self) -> Tensor:
-        index, operands = next(self._turns)
-        self._results[index] = result = self._form(*operands)
-        return result
+    return call
 
 
 def calls_a_turn(operands: Operands, device: torch.device) -> int:
@@ -78,11 +76,10 @@ def calls_a_turn(operands: Operands, device: torch.device) -> int:
 
 def levels(settings: Settings) -> list[Operands]:
     """Every operand shape that a step at these profiles meets."""
-    config = settings.config
-    found = []
+    config, found = settings.config, []
     for profile in settings.profiles():
-        sizes = config.level_sizes(profile.height, profile.width)
-        for level, ((height, width), channels) in enumerate(zip(sizes, config.block_out_channels, strict=True)):
+        sizes = zip(config.level_sizes(profile.height, profile.width), config.block_out_channels, strict=True)
+        for level, ((height, width), channels) in enumerate(sizes):
             shape = (profile.guidance_rows, profile.frames, height * width, channels)
             name = f"{profile} L{level} C{channels} {settings.dtype}"
             found.append(Operands(name, shape, config.num_attention_heads, settings.dtype))
@@ -96,25 +93,25 @@ class Bench:
         self.context, self.operands = context, operands
         self.q, self.k, v, alpha = operands.make(context.device)
         self.calls = calls_a_turn(operands, context.device)
-        turns = range(self.calls)
-        self._copies = [(self.q.clone(), self.k.clone(), v.clone(), alpha, operands.num_heads) for _ in turns]
+        one = (self.q, self.k, v)
+        self._copies = [(*(x.clone() for x in one), alpha, operands.num_heads) for _ in range(self.calls)]
         self._check = checker(operands, self.q, self.k, v, alpha)
 
     def form(self, form: Callable[..., Tensor]) -> Contender:
-        return Contender(Rotation(form, self._copies), self._check)
+        return Contender(rotation(form, self._copies), self._check)
 
     def copy(self) -> Contender:
         """A copy that moves as many bytes: half of them read, half written."""
         source = torch.cat([self.q, self.k])
         halves = [(torch.empty_like(source), source.clone()) for _ in range(self.calls)]
-        return Contender(Rotation(Tensor.copy_, halves), partial(same, want=source))
+        return Contender(rotation(Tensor.copy_, halves), partial(same, want=source))
 
     def measure(self, name: str, contenders: dict[str, Contender], baseline: str) -> Case:
         clock = device_clock(self.context.device, self.calls, graph=True)
         return measure(self.context, name, contenders, clock, ROUNDS, self.operands.work, baseline)
 
 
-def run(context: Context) -> Iterator[Case]:
+def kernels(context: Context) -> Iterator[Case]:
     for operands in levels(context.settings):
         bench = Bench(context, operands)
         torch._dynamo.reset()  # past eight shapes torch.compile would stop compiling and run eager
@@ -154,11 +151,11 @@ def with_bandwidth(case: Case) -> Case:
     copy = case.find("copy")
     if copy is not None:
         copy.ratio = None  # it does other work
-    for m in case.measurements:
-        if case.work is not None and m.timing is not None:
-            m.figures["bytes_per_s"] = case.work.bytes / m.timing.median
-            if copy is not None and copy.timing is not None:
-                m.figures["share_of_copy"] = copy.timing.median / m.timing.median
+    for m, timing in case.timed():
+        if case.work is not None:
+            m.figures["bytes_per_s"] = case.work.bytes / timing.median
+        if copy is not None and copy.timing is not None:
+            m.figures["share_of_copy"] = copy.timing.median / timing.median
     return case
 
 
@@ -166,10 +163,7 @@ def tune(operands: Operands, context: Context) -> Case:
     """Every listed configuration against the default one: what default_config should say. Needs a GPU."""
     from hero_kernels.temporal_attention_im3.triton import CONFIGS, default_config, temporal_attention_im3
 
-    def label(config: object) -> str:
-        return " ".join(f"{key}={value}" for key, value in asdict(config).items())  # type: ignore[call-overload]
-
     bench = Bench(context, operands)
     default = default_config(operands.shape[1], operands.shape[-1] // operands.num_heads, bench.q.element_size())
-    contenders = {label(config): bench.form(partial(temporal_attention_im3, config=config)) for config in CONFIGS}
-    return bench.measure(f"tune {operands.name}", contenders, label(default))
+    contenders = {str(config): bench.form(partial(temporal_attention_im3, config=config)) for config in CONFIGS}
+    return bench.measure(f"tune {operands.name}", contenders, str(default))

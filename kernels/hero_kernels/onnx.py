@@ -49,9 +49,7 @@ def TemporalAttentionIM3(q, k, v, alpha, num_heads: int, plugin_namespace: str, 
 
 
 _SCHEMA = onnx.defs.OpSchema(
-    "TemporalAttentionIM3",
-    DOMAIN,
-    1,
+    "TemporalAttentionIM3", DOMAIN, 1,
     inputs=[*(onnx.defs.OpSchema.FormalParameter(name, "T") for name in "qkv"),
             onnx.defs.OpSchema.FormalParameter("alpha", "tensor(float)")],
     outputs=[onnx.defs.OpSchema.FormalParameter("o", "T")],

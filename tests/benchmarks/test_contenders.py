@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from benchmarks.clip import pan_for, request_for, run_clip
-from benchmarks.contenders import built, contender_names
-from benchmarks.contenders.built import BuiltEngines
-from benchmarks.contenders.uncached import UncachedEngines
-from benchmarks.fresh_process import weights_bytes
+from benchmarks import contenders
+from benchmarks.clip import pan_for, weights_bytes
+from benchmarks.contenders import BuiltEngines, UncachedEngines, contender_names
 from benchmarks.roofline import boundary_bytes
 from benchmarks.settings import Settings
+from benchmarks.suites.clips import run_clip
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
 from hero_rt.spec.profile import Profile
@@ -20,8 +19,7 @@ SETTINGS = Settings(device="cpu", size=("128x64",))
 
 def test_the_uncached_baseline_recomputes_what_the_cached_one_binds(tiny):
     profile = Profile(64, 64, 16)
-    clip, frame = pan_for(profile, 16)
-    request = request_for(frame, profile, steps=3)
+    clip, request = pan_for(profile, 16, steps=3)
     calls = []
     hooks = [
         tiny[part].register_forward_hook(lambda *_, part=part: calls.append(part))
@@ -35,7 +33,7 @@ def test_the_uncached_baseline_recomputes_what_the_cached_one_binds(tiny):
         hook.remove()
     assert sorted(calls) == ["flow_encoder"] * 3 + ["refnet"] * 3
     assert (cached.latents - uncached.latents).norm() < 1e-5 * cached.latents.norm()
-    assert min(cached.prepare, cached.denoise, cached.decode) > 0
+    assert min(cached.phases.values()) > 0
 
 
 @pytest.mark.parametrize(
@@ -61,7 +59,7 @@ def test_engines_are_built_for_every_profile_of_a_canvas_and_opened_from_their_f
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.symlink_to(engine_folder)
 
-    monkeypatch.setattr(built, "build_engines", build)
+    monkeypatch.setattr(contenders, "build_engines", build)
     engines = BuiltEngines(SETTINGS.model_copy(update={"cache": tmp_path}), "onnxruntime")
     step = engines.open("unet_step", Profile(128, 64, 16))
     assert engines.open("unet_step", Profile(128, 64, 16)) is step

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.clip import outpaint_pan
-from benchmarks.fresh_process import ClipJob, Ends, run_in_fresh_process
+from benchmarks.clip import ClipJob, Ends, outpaint_pan, run_in_fresh_process
 from benchmarks.settings import Settings
 from hero_rt.engines import open_engines
+from hero_rt.outpainter import Outpainter
 from hero_rt.spec.profile import Profile
 
 PROFILE = Profile(128, 64, 16)
@@ -23,7 +23,7 @@ def job(folder, **changed) -> ClipJob:
 def test_engines_in_a_fresh_process_make_what_they_make_in_this_one(engine_folder):
     outcome = run_in_fresh_process(job(engine_folder))
     engines = open_engines(engine_folder, "cpu")
-    (want,) = outpaint_pan(engines, PROFILE, 16, 2, "stream")
+    (want,) = outpaint_pan(Outpainter(engines), PROFILE, 16, 2, "stream")
     engines.close()
     np.testing.assert_array_equal(outcome.frames, np.concatenate([want, want]))  # the first, and the last
     assert 0 < outcome.first_window <= outcome.total
@@ -34,7 +34,7 @@ def test_engines_in_a_fresh_process_make_what_they_make_in_this_one(engine_folde
 
 def test_it_imports_what_an_application_with_engines_does():
     """The exporter's imports took five seconds, which were counted as the engines' own."""
-    code = "import sys, benchmarks.fresh_process; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = "import sys, benchmarks.clip; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = seen.stdout.split()
     assert "hero_rt" in imported

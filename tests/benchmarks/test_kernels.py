@@ -10,10 +10,10 @@ from benchmarks.schema import Case, Ceilings, Measurement, Verification
 from benchmarks.settings import Settings
 from benchmarks.suites.kernels import (
     Operands,
-    Rotation,
     calls_a_turn,
     checker,
     levels,
+    rotation,
     same,
     with_bandwidth,
 )
@@ -70,8 +70,8 @@ def test_bandwidth_counts_q_k_v_read_and_o_written_and_is_held_against_a_copy():
 
 def test_copies_take_turns_and_each_keeps_its_result():
     copies = [(torch.full((2,), float(n)), 10.0) for n in range(3)]
-    rotation = Rotation(torch.mul, copies)
-    results = [rotation() for _ in range(4)]
+    call = rotation(torch.mul, copies)
+    results = [call() for _ in range(4)]
     assert [result.tolist() for result in results] == [[0.0, 0.0], [10.0, 10.0], [20.0, 20.0], [0.0, 0.0]]
     assert len({result.data_ptr() for result in results[:3]}) == 3  # none was freed and written over
 

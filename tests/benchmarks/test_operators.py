@@ -5,7 +5,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from benchmarks.operators import profile_onnx, profile_operators
+from benchmarks.suites.steps import profile_onnx, profile_operators
 
 
 def test_an_onnx_files_operators_are_counted_in_one_run(tmp_path):

@@ -13,8 +13,7 @@ from benchmarks.report import (
     build_section,
     machine,
     page,
-    read_builds,
-    read_runs,
+    read_results,
     suite_section,
     target_table,
     write_report,
@@ -30,7 +29,7 @@ RESULTS = ROOT / "benchmarks/results"
 
 def test_every_committed_figure_is_shown(monkeypatch):
     monkeypatch.setattr("benchmarks.report.work_table", lambda: iter(()))
-    runs, builds = read_runs(RESULTS), read_builds(RESULTS)
+    runs, builds = read_results(RESULTS)
     assert runs
     assert builds
     text = "\n".join(page(runs, builds, {}, "the notes"))
@@ -204,4 +203,4 @@ def test_a_result_that_does_not_validate_is_named(tmp_path):
     with pytest.raises(
         UsageError, match=r"bad\.json is not the result of a benchmark run \(environment: Field required\)"
     ):
-        read_runs(tmp_path)
+        read_results(tmp_path)

@@ -7,7 +7,8 @@ from benchmarks.roofline import clip_work, submodule_work
 from benchmarks.runner import run_suites
 from benchmarks.schema import Case, read_run
 from benchmarks.settings import Settings
-from benchmarks.suites import cold_start, find_suite, long_video
+from benchmarks.suites import find_suite
+from benchmarks.suites.clips import FEW_STEPS
 from hero_rt.spec.profile import Profile
 
 BASELINES = ["eager-cached", "eager-uncached"]
@@ -81,7 +82,7 @@ def test_caching(run):
 
 def test_long_video(run):
     stream, joint = run("long-video", frames=(20,))
-    windows = clip_work("hero-tiny", "fp32", PROFILE, long_video.STEPS, windows=2)  # frames 0 to 15, and the last 16
+    windows = clip_work("hero-tiny", "fp32", PROFILE, FEW_STEPS, windows=2)  # frames 0 to 15, and the last 16
     for case in (stream, joint):
         check(case, BASELINES)
         assert case.work == windows
@@ -94,7 +95,7 @@ def test_long_video(run):
 def test_cold_start(run):
     (case,) = run("cold-start")
     check(case, BASELINES)
-    assert case.work == clip_work("hero-tiny", "fp32", PROFILE, cold_start.STEPS)
+    assert case.work == clip_work("hero-tiny", "fp32", PROFILE, FEW_STEPS)
     for m in case.measurements:
         assert m.timing.median == pytest.approx(m.figures["open_s"] + m.figures["first_window_s"])
         assert m.figures["process_s"] > 0

@@ -9,9 +9,8 @@ import torch
 from hero_rt.models import HeroConfig, HeroModel
 from hero_rt.sampling import make_scheduler
 from hero_rt.spec.canvas import Canvas
-from hero_train.ablations.ablations_page import ablations_page
-from hero_train.ablations.held_out_loss import TIMESTEPS, held_out_loss
-from hero_train.ablations.variants import VARIANTS, AblationRun, Variant
+from hero_train.ablations.variants import TIMESTEPS, VARIANTS, AblationRun, Variant, held_out_loss
+from hero_train.evaluation.pages import ablations_page
 from hero_train.objective import HeroObjective
 from hero_train.recipe import Recipe
 from tests.clips import BIG_BUCK_BUNNY, CARPHONE, small_clip

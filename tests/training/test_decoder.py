@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from hero_train.decoder import (
-    LATENT_NOISE,
+from hero_train.banks import FrameBank
+from hero_train.losses import (
+    DECODER_NOISE,
+    DECODER_WEIGHTS,
     SAMPLED_ENERGY,
-    WEIGHTS,
     PatchDiscriminator,
     decoder_loss,
     discriminator_loss,
     noisy,
 )
-from hero_train.frame_bank import FrameBank
-from hero_train.recipe import SmallRecipe
+from hero_train.recipe import CropRecipe
 from hero_train.small_parts import train_decoder
 from hero_train.videos import VideoWindows
 from tests.clips import CARPHONE, read, write_clip
@@ -38,7 +38,9 @@ def test_a_decoder_pays_for_too_little_texture_by_its_logarithm():
 def test_a_perfect_decoder_pays_for_the_sampler_and_the_discriminator_alone():
     frames = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 0.5
     loss, _ = decoder_loss(frames, frames, judgement(3.0, 0.5), judgement(0.0, 0.5))
-    assert float(loss) == pytest.approx(WEIGHTS["contrast"] * np.log(SAMPLED_ENERGY) - 6 * WEIGHTS["adversarial"])
+    assert float(loss) == pytest.approx(
+        DECODER_WEIGHTS["contrast"] * np.log(SAMPLED_ENERGY) - 6 * DECODER_WEIGHTS["adversarial"]
+    )
 
 
 def test_the_discriminators_hinge_loss_by_hand():
@@ -60,7 +62,7 @@ def test_latents_get_noise_of_a_uniform_deviation_that_a_pair_shares():
     """Of deviation s uniform in [0, m] the variance is m^2 / 3; a pair's two frames have one s and two noises."""
     scaling_factor, pairs = 0.5, 4000
     found = noisy(torch.ones(2 * pairs, 4, 4, 4), scaling_factor, torch.Generator().manual_seed(0)) - 1
-    assert float(found.square().mean()) == pytest.approx((LATENT_NOISE / scaling_factor) ** 2 / 3, rel=0.03)
+    assert float(found.square().mean()) == pytest.approx((DECODER_NOISE / scaling_factor) ** 2 / 3, rel=0.03)
     first, second = found.unflatten(0, (-1, 2)).square().mean((2, 3, 4)).unbind(1)
     assert float(torch.corrcoef(torch.stack([first, second]))[0, 1]) > 0.8
     assert abs(float((found[::2] * found[1::2]).mean())) < 0.01
@@ -86,7 +88,7 @@ def test_training_a_decoder_restores_it_and_leaves_the_latents_alone(tmp_path):
         return latents, float(loss), float((decoded - frames).abs().mean())
 
     latents, loss_before, error_before = seen()
-    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), SmallRecipe(steps=100, batch=4))
+    train_decoder(model, FrameBank([tmp_path], 8, 96, seed=0), CropRecipe(steps=100, batch=4))
     after_latents, loss_after, error_after = seen()
     assert torch.equal(after_latents, latents)
     assert loss_after < 0.8 * loss_before

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hero_train.noise import training_noise
+from hero_train.trainer import training_noise
 
 DRAWS, FRAMES, SIZE = 4000, 8, 5
 SHAPE = (DRAWS, FRAMES, 2, SIZE, SIZE)

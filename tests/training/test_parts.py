@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import hero_train.autoencoder as module
+import hero_train.losses as module
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
-from hero_train.autoencoder import autoencoder_loss, energy, latent_scale
-from hero_train.encoders import contrastive_loss, view_pairs
-from hero_train.frame_bank import FrameBank
-from hero_train.recipe import SmallRecipe
-from hero_train.small_parts import train_autoencoder, train_decoder, train_image_encoders
+from hero_train.banks import FrameBank
+from hero_train.losses import autoencoder_loss, energy, latent_scale
+from hero_train.recipe import CropRecipe, SmallRecipe
+from hero_train.small_parts import contrastive_loss, train_autoencoder, train_decoder, train_image_encoders, view_pairs
 from hero_train.videos import VideoWindows
 from tests.clips import write_clip
 
@@ -78,7 +77,7 @@ def test_a_small_part_killed_and_resumed_ends_with_the_same_bits(small, videos, 
     def trained(steps: int, state: Path | None) -> dict[str, torch.Tensor]:
         model = HeroModel.random(small.config)
         bank = FrameBank([videos], 6, 48, seed=0)
-        train_decoder(model, bank, SmallRecipe(steps=steps, batch=4, crop=32, save_every=2), state)
+        train_decoder(model, bank, CropRecipe(steps=steps, batch=4, crop=32, save_every=2), state)
         return model["vae"].state_dict()
 
     whole = trained(6, None)
@@ -97,7 +96,7 @@ def test_a_small_part_killed_and_resumed_ends_with_the_same_bits(small, videos, 
         train_decoder(
             HeroModel.random(small.config),
             Bank([videos], 6, 48, seed=0),
-            SmallRecipe(steps=6, batch=4, crop=32, save_every=2),
+            CropRecipe(steps=6, batch=4, crop=32, save_every=2),
             monitor,
         )
     assert [path.name for path in monitor.iterdir()] == ["step-0000004"]
@@ -199,7 +198,7 @@ def test_training_a_vae_brings_its_reconstruction_closer(small, videos):
         return float((decoded - frames).abs().mean())
 
     before = error()
-    train_autoencoder(model, FrameBank([videos], 16, 64, seed=0), SmallRecipe(steps=40, batch=4, learning_rate=2e-3))
+    train_autoencoder(model, FrameBank([videos], 16, 64, seed=0), CropRecipe(steps=40, batch=4, learning_rate=2e-3))
     assert error() < 0.8 * before
     assert model.config.vae["scaling_factor"] == model["vae"].config.scaling_factor != 0.18215
     assert small.config.vae["scaling_factor"] == 0.18215  # of the preset, which other models are made from

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hero_train.tasks import MAX_RATIO, MIN_RATIO, random_task
+from hero_train.examples import MAX_RATIO, MIN_RATIO, random_task
 
 
 @pytest.mark.parametrize("extent", [(128, 128), (256, 64)], ids=["square", "wide"])

@@ -6,11 +6,10 @@ import torch
 
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroModel
-from hero_train.frame_bank import FrameBank
-from hero_train.recipe import SmallRecipe
-from hero_train.sampled_bank import HIDDEN, SampledBank
-from hero_train.small_parts import train_texture
-from hero_train.texture import ENERGY_GAIN, SPREAD_GAIN, texture_loss
+from hero_train.banks import HIDDEN, FrameBank, SampledBank
+from hero_train.losses import ENERGY_GAIN, SPREAD_GAIN, texture_loss
+from hero_train.recipe import CropRecipe
+from hero_train.small_parts import train_decoder
 from tests.clips import CARPHONE, read, write_clip
 
 
@@ -108,7 +107,7 @@ def test_training_draws_more_texture_from_samples_and_leaves_the_latents_alone(b
     with torch.no_grad():
         vae.decoder.conv_out.weight.mul_(0.5)  # half the contrast
     encoded, before = seen()
-    train_texture(model, FrameBank([clips], 8, 96, seed=0), bank, SmallRecipe(steps=60, batch=8))
+    train_decoder(model, FrameBank([clips], 8, 96, seed=0), CropRecipe(steps=60, batch=8), sampled=bank)
     after_encoded, after = seen()
     assert torch.equal(after_encoded, encoded)
     assert after > 1.5 * before

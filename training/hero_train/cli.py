@@ -1,6 +1,9 @@
 """The hero-train command."""
 
+import json as json_module
+import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +15,10 @@ from rich.console import Console
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, with_options
 from hero_rt.spec.config import HeroConfig
-from hero_train.evaluation_cli import ablations, alphas, evaluate
-from hero_train.recipe import Recipe, SmallRecipe
+from hero_train.recipe import AutoencoderRecipe, ClipOptions, DecoderRecipe, EncoderRecipe, Recipe, TextureRecipe
 
 if TYPE_CHECKING:
     from hero_rt.models.hero import HeroModel
-    from hero_train.frame_bank import FrameBank
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,54 +27,35 @@ app = typer.Typer(
     help="Train HERO on folders of videos. hero-sd15 starts from `hero-export compose`; hero-tiny from nothing.",
 )
 console = Console(stderr=True)
+figures = Console(soft_wrap=True, highlight=False)
 
 Videos = Annotated[list[Path], typer.Option(help="A folder of videos; repeat it, each has an equal share.")]
 Checkpoint = Annotated[str, typer.Argument(help="Where the weights start: a folder or a Hub id.")]
 Out = Annotated[Path, typer.Option(help="The checkpoint to write.")]
-DecodeNoise = Annotated[float, typer.Option(help="Noise of the latents that are decoded, where the scene moves.")]
-
-
-class BankOptions(BaseModel):
-    """Frames that are kept in memory, to cut crops from."""
-
-    pairs: int = Field(3000, ge=1, description="Pairs of successive frames kept in memory, to cut crops from.")
-    size: int = Field(160, ge=32, description="Pixels a side of a kept frame.")
-
-    def bank(self, videos: list[Path], seed: int, out: Path) -> "FrameBank":
-        from hero_train.frame_bank import FrameBank
-
-        return FrameBank(videos, self.pairs, self.size, seed, out / "state" / "frames.npy")
+Held = Annotated[list[Path], typer.Argument(help="Held-out videos; 16 frames of each are used.")]
+Json = Annotated[Path | None, typer.Option(help="Write the figures here.")]
+Page = Annotated[Path | None, typer.Option(help="Write the page for docs/ here.")]
 
 
 @app.command()
+@with_options(ClipOptions)
 def synthesize(
     photos: Annotated[list[Path], typer.Argument(help="Folders of photographs, searched to the bottom.")],
     out: Annotated[Path, typer.Option(help="Folder of the clips.")],
-    count: Annotated[int, typer.Option(help="Clips in all; those already there are kept.")] = 1600,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 160,
-    frames: Annotated[int, typer.Option(help="Frames a clip.")] = 24,
-    seed: Annotated[int, typer.Option()] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
-    cutouts: Annotated[
-        list[Path] | None, typer.Option(help="A folder of PNG files with transparency that move across; repeatable.")
-    ] = None,
+    cutouts: Annotated[list[Path] | None, typer.Option(help="A folder of PNG cut-outs to move; repeatable.")] = None,
+    **options: Any,
 ) -> None:
     """Make clips from photographs: pans, zooms, turns, parallax, changing light, grain and things that move."""
     from hero_train import synthesize as module
 
-    found = module.photographs(photos)
+    asked, found = parse_options(ClipOptions, options), module.photographs(photos)
     things = module.cutouts(cutouts or [])
     console.print(f"{len(found)} photographs, {len(things)} cut-outs")
-    module.synthesize(found, out, count, size, frames, seed, jobs, things)
-
-
-class AutoencoderRecipe(SmallRecipe):
-    steps: int = Field(20_000, ge=1, description="Steps of pairs of crops.")
-    batch: int = Field(16, ge=1, description="Crops a step.")
+    module.synthesize(found, out, asked, things)
 
 
 @app.command()
-@with_options(AutoencoderRecipe, BankOptions)
+@with_options(AutoencoderRecipe)
 def autoencoder(
     videos: Videos,
     out: Out,
@@ -83,90 +65,52 @@ def autoencoder(
 ) -> None:
     """Train a VAE from nothing, into a checkpoint whose other networks are fresh: where no weights are public."""
     from hero_rt.models.hero import HeroModel
+    from hero_train.banks import FrameBank
     from hero_train.small_parts import train_autoencoder
 
-    recipe = parse_options(AutoencoderRecipe, options)
-    frames = parse_options(BankOptions, options).bank(videos, recipe.seed, out)
-    fresh = start is None
-    config = HeroConfig.from_preset(preset)
-    model = HeroModel.initial(config, recipe.seed) if fresh else HeroModel.from_pretrained(str(start))
-    train_autoencoder(model, frames, recipe, out / "state")
-    _finish(model, out)
-    console.print(f"wrote {out}: VAE, scaling factor {model.config.vae['scaling_factor']:.4f}")
+    recipe, config = parse_options(AutoencoderRecipe, options), HeroConfig.from_preset(preset)
+    model = _model(start) if start else HeroModel.initial(config, recipe.seed)
+    train_autoencoder(model, FrameBank.of(recipe, videos, out), recipe, out / "state")
+    _finish(model, out, f": VAE, scaling factor {model.config.vae['scaling_factor']:.4f}")
 
 
 @app.command()
-def image_encoders(
-    checkpoint: Checkpoint,
-    videos: Videos,
-    out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
-    steps: Annotated[int, typer.Option(help="Of each encoder, BATCH pairs of canvas and whole frame each.")] = 250,
-    batch: Annotated[int, typer.Option(help="Pairs a step.")] = 48,
-    size: Annotated[int, typer.Option(help="Pixels a side of a training frame.")] = 128,
-    save_every: Annotated[int, typer.Option(help="Steps between states to go on from, in OUT/state.")] = 50,
-    seed: Annotated[int, typer.Option()] = 0,
-) -> None:
+@with_options(EncoderRecipe)
+def image_encoders(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
     """Train both image encoders: to tell a padded canvas from others by what its whole scene looks like."""
-    from hero_rt.models.hero import HeroModel
     from hero_train.small_parts import train_image_encoders
     from hero_train.videos import VideoWindows
 
-    own = {"steps": steps, "batch": batch, "save_every": save_every, "seed": seed}
-    recipe = parse_options(SmallRecipe, own)
-    model = HeroModel.from_pretrained(checkpoint)
-    train_image_encoders(model, VideoWindows(videos, 8, size, seed, steps * batch), recipe, out / "state")
+    recipe, model = parse_options(EncoderRecipe, options), _model(checkpoint)
+    windows = VideoWindows(videos, 8, recipe.size, recipe.seed, recipe.steps * recipe.batch)
+    train_image_encoders(model, windows, recipe, out / "state")
     _finish(model, out)
-    console.print(f"wrote {out}")
-
-
-class DecoderRecipe(SmallRecipe):
-    steps: int = Field(4000, ge=1, description="Steps of pairs of crops.")
 
 
 @app.command()
-@with_options(DecoderRecipe, BankOptions)
-def decoder(checkpoint: Checkpoint, videos: Videos, out: Out, decode_noise: DecodeNoise = 0.22, **options: Any) -> None:
+@with_options(DecoderRecipe)
+def decoder(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
     """Train the VAE's decoder a second time, alone, to draw texture; the latents, and what learned on them, stay."""
-    from hero_rt.models.hero import HeroModel
+    _train_decoder(parse_options(DecoderRecipe, options), checkpoint, videos, out)
+
+
+@app.command()
+@with_options(TextureRecipe)
+def texture(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
+    """Train the VAE's decoder a third time, alone, on what the checkpoint's own sampler makes: that is smoother."""
+    _train_decoder(parse_options(TextureRecipe, options), checkpoint, videos, out)
+
+
+def _train_decoder(recipe: DecoderRecipe, checkpoint: str, videos: list[Path], out: Path) -> None:
+    from hero_train.banks import FrameBank, SampledBank
     from hero_train.small_parts import train_decoder
 
-    recipe = parse_options(DecoderRecipe, options)
-    frames = parse_options(BankOptions, options).bank(videos, recipe.seed, out)
-    model = HeroModel.from_pretrained(checkpoint)
-    train_decoder(model, frames, recipe, out / "state")
-    model.config = replace(model.config, decode_noise=decode_noise)
+    model, frames, sampled = _model(checkpoint), FrameBank.of(recipe, videos, out), None
+    if isinstance(recipe, TextureRecipe):
+        sampled = SampledBank(model, videos, recipe.windows, recipe.window_size, recipe.seed)
+    train_decoder(model, frames, recipe, out / "state", sampled)
+    model.config = replace(model.config, decode_noise=recipe.decode_noise)
     _finish(model, out)
-    console.print(f"wrote {out}")
-
-
-class TextureRecipe(SmallRecipe):
-    steps: int = Field(3000, ge=1, description="Steps of pairs of crops, half encoded, half sampled.")
-
-
-@app.command()
-@with_options(TextureRecipe, BankOptions)
-def texture(
-    checkpoint: Checkpoint,
-    videos: Videos,
-    out: Out,
-    decode_noise: DecodeNoise = 0.22,
-    windows: Annotated[int, typer.Option(help="Windows that are outpainted first, to cut sampled crops from.")] = 200,
-    window_size: Annotated[int, typer.Option(help="Pixels a side of these.")] = 128,
-    **options: Any,
-) -> None:
-    """Train the VAE's decoder a third time, alone, on what the checkpoint's own sampler makes: that is smoother."""
-    from hero_rt.models.hero import HeroModel
-    from hero_train.sampled_bank import SampledBank
-    from hero_train.small_parts import train_texture
-
-    recipe = parse_options(TextureRecipe, options)
-    frames = parse_options(BankOptions, options).bank(videos, recipe.seed, out)
-    model = HeroModel.from_pretrained(checkpoint)
-    sampled = SampledBank(model, videos, windows, window_size, recipe.seed)
-    train_texture(model, frames, sampled, recipe, out / "state")
-    model.config = replace(model.config, decode_noise=decode_noise)
-    _finish(model, out)
-    console.print(f"wrote {out}")
 
 
 @app.command(
@@ -191,12 +135,11 @@ def outpainter(
     """Train the UNet, the RefNet, the flow encoder and the image projection (HERO, Eq. 1)."""
     import torch
 
-    from hero_rt.models.hero import HeroModel
     from hero_train.trainer import train
 
     recipe = parse_options(Recipe, options)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = HeroModel.from_pretrained(checkpoint, device=device)
+    model = _model(checkpoint, device=device)
     if ofe_timestep is not None:
         model.set_ofe_timestep(ofe_timestep)
     train(model, recipe, out)
@@ -211,21 +154,108 @@ def pack(
     """Write a checkpoint in half precision: half the size, for handing on."""
     import torch
 
-    from hero_rt.models.hero import HeroModel
-
-    HeroModel.from_pretrained(checkpoint, torch.float16).save_pretrained(out)
+    _model(checkpoint, dtype=torch.float16).save_pretrained(out)
     size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     console.print(f"wrote {out}: {size / 1e6:.1f} MB")
 
 
-def _finish(model: "HeroModel", out: Path) -> None:
+@app.command()
+def evaluate(
+    videos: Held,
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint folder or Hub id.")],
+    ratio: Annotated[list[float] | None, typer.Option(help="Hidden fraction of the width; repeatable.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 10,
+    size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = 128,
+    seeds: Annotated[int, typer.Option(min=1, help="Initial noises of every clip; figures are means over them.")] = 4,
+    json: Json = None,
+    page: Page = None,
+) -> None:
+    """Outpaint held-out clips and camera pans; PSNR, SSIM and texture beside edge, reflection and Telea.
+
+    Figures of the hidden region. LPIPS and AAFS are added where their networks can be had, and named where not.
+    """
+    from hero_rt.outpainter import Outpainter
+    from hero_train.evaluation.evaluate import evaluate
+    from hero_train.evaluation.pages import quality_page
+    from hero_train.evaluation.targets import verdicts
+
+    outpainter = Outpainter.from_pretrained(checkpoint)
+    results = evaluate(outpainter, videos, ratio or [0.25, 0.5], steps, size, range(seeds), figures.print)
+    for verdict in verdicts(results["rows"]):
+        figures.print(f"{'met   ' if verdict.met else 'MISSED'} {verdict.target}: {verdict.seen}")
+    names = [path.name for path in videos]
+    command = ["evaluate", *names, "--checkpoint", checkpoint, "--steps", steps, "--seeds", seeds, "--page", page]
+    _write(results, json, page, quality_page, command)
+
+
+class AblationOptions(BaseModel):
+    training_steps: int = Field(2000, ge=1, description="Training steps of each variant.")
+    size: int = Field(128, ge=32, description="Pixels a side.")
+    learning_rate: float = Field(7e-4, gt=0, description="Of every variant.")
+    steps: int = Field(10, ge=1, description="DDIM steps.")
+    jobs: int = Field(1, ge=1, description="Variants at a time, on shared cores.")
+
+
+@app.command()
+@with_options(AblationOptions)
+def ablations(
+    start: Annotated[Path, typer.Argument(help="Where every variant starts: VAE and image encoders trained.")],
+    videos: Held,
+    train_on: Annotated[list[Path], typer.Option(help="A folder of training videos; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs; run again to go on.")],
+    json: Annotated[Path, typer.Option(help="Write the figures here.")],
+    page: Page = None,
+    **options: Any,
+) -> None:
+    """Train the paper's ablations (Tables 4, 5 and 7) at a small scale, and measure each. Hours."""
+    from hero_train.ablations.variants import RECIPE, AblationRun, run_variants
+    from hero_train.evaluation.pages import ablations_page
+
+    asked = parse_options(AblationOptions, options)
+    shared = {"steps": asked.training_steps, "decay_steps": asked.training_steps // 4} | RECIPE
+    recipe = Recipe(videos=tuple(train_on), size=asked.size, learning_rate=asked.learning_rate, **shared)
+    rows = run_variants(AblationRun(start, recipe, tuple(videos), asked.steps, out), asked.jobs, figures.print)
+    settings = asked.model_dump(exclude={"jobs"})
+    name = _model(start).config.name
+    names = [path.name for path in videos]
+    command: list[Any] = ["ablations", start.name, *names, "--train-on", "VIDEOS", "--out", "RUNS"]
+    command += ["--json", json, "--page", page]
+    command += [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", f"{value:g}")]
+    _write({"settings": settings | {"model": name}, "rows": rows}, json, page, ablations_page, command)
+
+
+@app.command()
+def alphas(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint folder or Hub id.")],
+    plot: Annotated[Path, typer.Option(help="The PNG to write.")],
+) -> None:
+    """Plot the learned blend of every motion module (the paper's Fig. 7)."""
+    from hero_train.ablations.alphas import plot_alphas
+
+    plot_alphas(_model(checkpoint), plot)
+
+
+def _model(checkpoint: str | Path, **options: Any) -> "HeroModel":
+    from hero_rt.models.hero import HeroModel
+
+    return HeroModel.from_pretrained(checkpoint, **options)
+
+
+def _finish(model: "HeroModel", out: Path, note: str = "") -> None:
     """Write the checkpoint, then remove the states that led to it."""
     model.save_pretrained(out)
     shutil.rmtree(out / "state", ignore_errors=True)
+    console.print(f"wrote {out}{note}")
 
 
-for command in (evaluate, ablations, alphas):
-    app.command()(command)
+def _write(
+    results: dict[str, Any], json: Path | None, page: Path | None, render: Callable[..., str], command: list[Any]
+) -> None:
+    """Write the figures, and the page that shows them and the command."""
+    if json is not None:
+        json.write_text(json_module.dumps(results, indent=1) + "\n")
+    if page is not None:
+        page.write_text(render(results, shlex.join(["hero-train", *map(str, command)])))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """A window of frames as the training step reads it: what is hidden, and every condition made as inference makes it."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,11 +9,48 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hero_rt.pixels import to_signed
-from hero_rt.spec.config import CanvasFill, HeroConfig
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.config import VAE_SCALE, HeroConfig
 from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import clip_pixels, window_inputs
-from hero_train.tasks import Task, random_task
 from hero_train.videos import VideoWindows
+
+MIN_RATIO, MAX_RATIO = 0.15, 0.78  # of an axis; the paper evaluates at 0.25 and 0.666
+KNOWN_FRAMES_SHARE = 0.3  # of the windows; what `stream` mode meets from its second window on
+ONE_SIDED_SHARE = 0.25
+MIN_SOURCE = 16  # px an axis, for optical flow
+
+
+class Task(NamedTuple):
+    """canvas: where the source lies; known_frames: how many first frames are known whole."""
+
+    canvas: Canvas
+    known_frames: int
+
+
+def random_task(width: int, height: int, rng: np.random.Generator) -> Task:
+    """OPV, OPH or OPC of a random ratio, split evenly, unevenly or to one side; at least one latent cell is hidden.
+
+    width, height: of the whole frame in pixels, of which the source is a part.
+    """
+    task = rng.choice(["OPV", "OPH", "OPC"], p=[0.5, 0.25, 0.25])
+    left, right = _two_sides(width, rng) if task in ("OPV", "OPC") else (0, 0)
+    top, bottom = _two_sides(height, rng) if task in ("OPH", "OPC") else (0, 0)
+    canvas = Canvas(width - left - right, height - top - bottom, top, right, bottom, left)
+    known_frames = int(rng.integers(2, 5)) if rng.random() < KNOWN_FRAMES_SHARE else 0
+    return Task(canvas, known_frames)
+
+
+def _two_sides(extent: int, rng: np.random.Generator) -> tuple[int, int]:
+    hidden = max(VAE_SCALE, round(extent * rng.uniform(MIN_RATIO, MAX_RATIO)))
+    hidden = min(hidden, extent - MIN_SOURCE)
+    if rng.random() < ONE_SIDED_SHARE:
+        first = int(rng.choice([0, hidden]))
+    elif rng.random() < 0.5:
+        first = hidden // 2
+    else:
+        first = int(rng.integers(0, hidden + 1))
+    return first, hidden - first
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):
@@ -22,7 +60,7 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, config: HeroConfig, folders: list[Path], size: int, seed: int, length: int):
-        self.fill, self.flow_scale = config.canvas_fill, config.flow_scale
+        self.config = config
         self.windows = VideoWindows(folders, config.num_frames, size, seed, length)
 
     def __len__(self) -> int:
@@ -32,22 +70,18 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
         window, skipped = self.windows[index]
         rng = np.random.default_rng((self.windows.seed, index, 1))
         task = random_task(window.shape[2], window.shape[1], rng)
-        return training_example(window, task, self.fill, self.flow_scale) | {"skipped": torch.tensor(skipped)}
+        return training_example(window, task, self.config) | {"skipped": torch.tensor(skipped)}
 
 
-def training_example(window: np.ndarray, task: Task, fill: CanvasFill, flow_scale: float | None) -> dict[str, Tensor]:
-    """window: uint8 [F, H, W, 3], whole frames, of which `task` hides a part; fill, flow_scale: the model's.
+def training_example(window: np.ndarray, task: Task, config: HeroConfig) -> dict[str, Tensor]:
+    """window: uint8 [F, H, W, 3], whole frames, of which `task` hides a part; config: the model's.
 
     Returns target: [F, 3, H, W] in [-1, 1], the whole frames; frames, mask, flow_mask: as `WindowInputs`;
     pixel_values [F, 3, 224, 224].
     """
     source = np.ascontiguousarray(task.canvas.source_of(window))
     finished = window[: task.known_frames] if task.known_frames else None
-    inputs = window_inputs(task.canvas, source, optical_flow(source), finished, fill, flow_scale)
-    return {
-        "target": to_signed(window),
-        "frames": inputs.frames,
-        "mask": inputs.mask,
-        "flow_mask": inputs.flow_mask,
-        "pixel_values": clip_pixels(inputs.frames),
-    }
+    flow = optical_flow(source)
+    inputs = window_inputs(task.canvas, source, flow, finished, config.canvas_fill, config.flow_scale)
+    given = {name: getattr(inputs, name) for name in ("frames", "mask", "flow_mask")}
+    return given | {"target": to_signed(window), "pixel_values": clip_pixels(inputs.frames)}

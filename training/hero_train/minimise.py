@@ -1,103 +1,138 @@
-"""The training loop of the small parts: AdamW, cosine decay, a moving average, and states to go on from."""
+"""A run of training steps: a moving average of the weights, and states from which it goes on exactly where it was."""
 
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hero_rt.errors import UsageError
-from hero_train.recipe import SmallRecipe
-from hero_train.state import newest_state, read_about, write_state
+from hero_train.recipe import Recipe, SmallRecipe
 
 Learner = tuple[nn.Module, torch.optim.Optimizer]
+Terms = tuple[Tensor, dict[str, float]]  # a loss, and what it is the sum of
+Loss = Callable[[int], Terms]  # of a step
+SLOTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+
+class Run:
+    """The steps of one recipe that are still to take, and all that they change."""
+
+    def __init__(self, recipe: Recipe | SmallRecipe, folder: Path | None, trained: Learner, **others: Learner):
+        """Go on from the newest state in `folder`, where there is one. Without a folder nothing is saved.
+
+        others: modules that are trained beside `trained`; their states are saved too. Raises UsageError where the
+        recipe changed in a way that would make another run of it.
+        """
+        self.recipe, self.folder = recipe, folder
+        self.module, self.optimizer = trained
+        self.learners = {"": trained} | {f"{name}/": learner for name, learner in others.items()}
+        self.average = {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
+        self.start = self._load()
+
+    def steps(self, desc: str = "", save_more: Callable[[], None] | None = None, main: bool = True) -> Iterator[int]:
+        """Yield each step with its learning rate set; then update the average, and save where it is time to.
+
+        save_more: called after each state is written. Processes other than the `main` one show and save nothing.
+        """
+        first, last = self.start, self.recipe.steps
+        self.bar = tqdm(range(first, last), desc, initial=first, total=last, mininterval=1, disable=not main)
+        for step in self.bar:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate_at(step)
+            yield step
+            with torch.no_grad():
+                for name, parameter in self.module.named_parameters():
+                    self.average[name].lerp_(parameter, self.recipe.average_weight_at(step))
+            if main and self.folder and ((step + 1) % self.recipe.save_every == 0 or step + 1 == last):
+                self._save(self.folder, step + 1)
+                if save_more:
+                    save_more()
+
+    def swap(self) -> None:
+        """Exchange the weights and their moving average."""
+        for name, parameter in self.module.named_parameters():
+            parameter.data, self.average[name] = self.average[name], parameter.data
+
+    def _save(self, folder: Path, step: int) -> None:
+        """Write folder/step-<step> whole or not at all, then remove the older ones."""
+        tensors = {f"average/{name}": tensor for name, tensor in self.average.items()}
+        for key, (module, optimizer) in self.learners.items():
+            tensors |= {f"{key}model/{name}": tensor for name, tensor in module.state_dict().items()}
+            for name, parameter in module.named_parameters():
+                slots = optimizer.state[parameter].items()
+                tensors |= {f"{key}optimizer/{slot}/{name}": value for slot, value in slots}
+        final = folder / f"step-{step:07d}"
+        part = final.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part / "state.safetensors")
+        about = {"step": step, "recipe": self.recipe.model_dump(mode="json")}
+        (part / "state.json").write_text(json.dumps(about, indent=2))
+        part.rename(final)
+        for old in set(folder.glob("step-*")) - {final}:
+            shutil.rmtree(old)
+
+    @torch.no_grad()
+    def _load(self) -> int:
+        """Restore the newest state in place; returns its step, 0 where there is none."""
+        states = sorted(self.folder.glob("step-" + "[0-9]" * 7)) if self.folder else []
+        if not states:
+            return 0
+        newest = states[-1]
+        saved, tensors = json.loads((newest / "state.json").read_text()), load_file(newest / "state.safetensors")
+        try:
+            if changes := self.recipe.changes_since(saved["recipe"], saved["step"]):
+                raise UsageError(f"{newest} was trained otherwise ({changes}); resume as it was, or use another --out")
+            for name, tensor in self.average.items():
+                tensor.copy_(tensors[f"average/{name}"])
+            for key, (module, optimizer) in self.learners.items():
+                module.load_state_dict({name: tensors[f"{key}model/{name}"] for name in module.state_dict()})
+                for name, parameter in module.named_parameters():
+                    optimizer.state[parameter] = {
+                        slot: tensors[place].to("cpu" if slot == "step" else parameter.device)
+                        for slot in SLOTS
+                        if (place := f"{key}optimizer/{slot}/{name}") in tensors
+                    }
+        except (ValidationError, KeyError) as error:
+            raise UsageError(f"{newest} is of another version of hero-train; start in an empty folder") from error
+        return saved["step"]
+
+
+def check_finite(loss: Tensor, step: int) -> None:
+    """Raise UsageError for a loss that would ruin the weights."""
+    if not loss.isfinite():
+        raise UsageError(f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate")
 
 
 def minimise(
-    module: nn.Module,
-    loss: Callable[[int], tuple[Tensor, dict[str, float]]],
-    recipe: SmallRecipe,
-    desc: str,
-    state: Path | None = None,
-    others: Mapping[str, Learner] | None = None,
+    module: nn.Module, loss: Loss, recipe: SmallRecipe, desc: str, state: Path | None, **others: Learner
 ) -> None:
     """Train `module` in place; end with the moving average of its weights over the last few hundred steps.
 
     Args:
-        module: What is trained; every parameter of it takes a gradient.
+        module: What is trained and then frozen.
         loss: The loss of a step and its terms.
         recipe: Steps, rate and seed.
         desc: What the progress bar says.
         state: Folder of the states to go on from. Without it nothing is saved.
         others: Modules that `loss` trains itself, with their optimisers; their states are saved too.
     """
+    module.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(module.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    average = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-    learners: dict[str, Learner] = {"trained": (module, optimizer)} | dict(others or {})
-    start = _load(state, recipe, learners, average) if state is not None else 0
-    with tqdm(total=recipe.steps, initial=start, desc=desc, mininterval=5) as bar:
-        for step in range(start, recipe.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate_at(step)
-            value, terms = loss(step)
-            if not value.isfinite():
-                raise UsageError(f"the loss of the {desc} is {value.item()} at step {step}; lower --learning-rate")
-            optimizer.zero_grad()
-            value.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimizer.step()
-            with torch.no_grad():
-                for name, parameter in module.named_parameters():
-                    average[name].lerp_(parameter, max(0.005, 1 / (step + 1)))
-            bar.update()
-            bar.set_postfix({name: f"{term:.4g}" for name, term in terms.items()}, refresh=False)
-            if state is not None and (step + 1) % recipe.save_every == 0:
-                _save(state, step + 1, recipe, learners, average)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(average[name])
-
-
-def _save(
-    folder: Path, step: int, recipe: SmallRecipe, learners: Mapping[str, Learner], average: dict[str, Tensor]
-) -> None:
-    tensors = {f"average/{name}": tensor for name, tensor in average.items()}
-    for key, (module, optimizer) in learners.items():
-        tensors |= {f"{key}/module/{name}": tensor for name, tensor in module.state_dict().items()}
-        for name, parameter in module.named_parameters():
-            for slot, value in optimizer.state[parameter].items():
-                tensors[f"{key}/{slot}/{name}"] = value
-    write_state(folder, step, {name: tensor.detach() for name, tensor in tensors.items()}, recipe)
-
-
-def _constant_so_far(state: Path, recipe: SmallRecipe) -> bool:
-    """Whether the rate fell in none of the steps already taken, by the state's recipe and by `recipe`."""
-    saved = json.loads((state / "state.json").read_text())
-    before = recipe.model_copy(update={"steps": saved["recipe"].get("steps", 1)})
-    return saved["step"] <= min(before.first_falling, recipe.first_falling)
-
-
-def _load(folder: Path, recipe: SmallRecipe, learners: Mapping[str, Learner], average: dict[str, Tensor]) -> int:
-    """Restore the newest state in place; returns its step, 0 where there is none. Raises UsageError."""
-    newest = newest_state(folder)
-    if newest is None:
-        return 0
-    step = read_about(newest, recipe, {"save_every"} | ({"steps"} if _constant_so_far(newest, recipe) else set()))
-    tensors = load_file(newest / "state.safetensors")
-    with torch.no_grad():
-        for name, tensor in average.items():
-            tensor.copy_(tensors[f"average/{name}"])
-        for key, (module, optimizer) in learners.items():
-            prefix = f"{key}/module/"
-            module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
-            for name, parameter in module.named_parameters():
-                slots = {slot: tensors.get(f"{key}/{slot}/{name}") for slot in ("step", "exp_avg", "exp_avg_sq")}
-                optimizer.state[parameter] = {
-                    slot: value.to("cpu" if slot == "step" else parameter.device)
-                    for slot, value in slots.items()
-                    if value is not None
-                }
-    return step
+    run = Run(recipe, state, (module, optimizer), **others)
+    for step in run.steps(desc):
+        value, terms = loss(step)
+        check_finite(value, step)
+        value.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        run.bar.set_postfix({name: f"{term:.4g}" for name, term in terms.items()}, refresh=False)
+    run.swap()
+    module.eval().requires_grad_(False)

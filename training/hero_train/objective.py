@@ -62,12 +62,10 @@ class HeroObjective(nn.Module):
         zero = torch.zeros(1, device=latents.device)
         features = self.refnet(masked, clip_embeds, openclip_embeds, zero, num_frames)
         references = self.unet.project_reference(features)
-        keep = 0.0 if drop_semantic else 1.0
+        keep, semantic = 0.0 if drop_semantic else 1.0, self.unet.project_semantic(clip_embeds, openclip_embeds)
         constants = [
-            AttentionConstants(keep * semantic.clip_v, semantic.openclip_k, keep * semantic.openclip_v, k, v)
-            for semantic, (k, v) in zip(
-                self.unet.project_semantic(clip_embeds, openclip_embeds), references, strict=True
-            )
+            AttentionConstants(keep * one.clip_v, one.openclip_k, keep * one.openclip_v, k, v)
+            for one, (k, v) in zip(semantic, references, strict=True)
         ]
         flow_reads = (example["flow_mask"], clip_embeds, openclip_embeds)
         synced = self.config.ofe_timestep == "synced"

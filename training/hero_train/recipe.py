@@ -6,9 +6,9 @@ on each of 16 devices), gradients accumulated over 16 batches. A field that says
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     import torch
@@ -17,39 +17,58 @@ WARMUP_STEPS = 100  # of the small parts
 DECAY_SHARE = 0.4  # of their steps
 
 
-class Recipe(BaseModel):
-    """One run of `hero-train outpainter`. A resumed run may change only `steps` and `decay_steps`."""
+class ClipOptions(BaseModel, frozen=True):
+    """Clips that are made from photographs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    count: int = Field(1600, description="Clips in all; those already there are kept.")
+    size: int = Field(160, description="Pixels a side.")
+    frames: int = Field(24, description="Frames a clip.")
+    seed: int = Field(0, description="Of every random draw.")
+    jobs: int = Field(1, ge=1, description="Processes.")
+
+
+class _Recipe(BaseModel, extra="forbid", frozen=True):
+    seed: int = Field(0, description="Of every random draw.")
+
+    def generator(self, *place: int) -> "torch.Generator":
+        """The random draws of a place depend on it and the seed alone, so a resumed run repeats them."""
+        import torch
+
+        return torch.Generator().manual_seed(hash((self.seed, *place)) % 2**63)
+
+    def changeable(self, step: int, before: Self) -> set[str]:
+        """The fields that a run resumed after `step` may change: they alter no step already taken."""
+        raise NotImplementedError
+
+    def changes_since(self, saved: dict[str, Any], step: int) -> str:
+        """What differs from the recipe that `step` steps were taken by and may not; empty where nothing does."""
+        before, now = type(self).model_validate(saved), self.model_dump(mode="json")
+        old, free = before.model_dump(mode="json"), self.changeable(step, before)
+        return "; ".join(f"{k} was {old[k]}, is {new}" for k, new in now.items() if new != old[k] and k not in free)
+
+
+class Recipe(_Recipe):
+    """One run of `hero-train outpainter`."""
 
     videos: tuple[Path, ...] = Field(description="A folder of videos; repeat it, each has an equal share.")
     steps: int = Field(ge=1, description="Optimiser steps in all.")
     size: int = Field(256, multiple_of=8, ge=32, description="Pixels a side of a training window.")
-    windows_per_step: int = Field(
-        16, ge=1, description="Windows a step, on each device: the paper's accumulation; it has 16 devices."
-    )
+    windows_per_step: int = Field(16, ge=1, description="Windows a step and device; the paper has 16 devices.")
     timesteps_per_window: int = Field(1, ge=1, description="Timesteps that share one RefNet and flow pass.")
     learning_rate: float = Field(1e-4, gt=0, description="The paper's, which is constant.")
     weight_decay: float = Field(1e-2, ge=0, description="Of AdamW.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the rate rises: an addition to the paper.")
     decay_steps: int = Field(0, ge=0, description="Steps at the end, over which the rate falls to zero: an addition.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm: an addition.")
-    ema_decay: float = Field(
-        0.9999, ge=0, lt=1, description="Of the moving average that becomes the checkpoint: an addition."
-    )
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="Of the average that is the checkpoint: an addition.")
     semantic_dropout: float = Field(0.1, ge=0, le=1, description="Share of windows without CLIP references.")
-    noise_offset: float = Field(
-        0.0, ge=0, description="Deviation of smooth noise on top, against colours that drift: an addition."
-    )
-    known_weight: float = Field(
-        1.0, ge=0, le=1, description="Weight of the loss where the frame is known: an addition."
-    )
+    noise_offset: float = Field(0.0, ge=0, description="Smooth noise on top, against colours that drift: an addition.")
+    known_weight: float = Field(1.0, ge=0, le=1, description="Loss weight where the frame is known: an addition.")
     hold_at_zero: tuple[str, ...] = Field((), description="Ablation: parameters by shell pattern, kept zero.")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="no, fp16 or bf16.")
     compile: bool = Field(False, description="torch.compile: minutes at the start, for a faster step.")
     workers: int = Field(0, ge=0, description="Processes that decode videos.")
     save_every: int = Field(500, ge=1, description="Steps between states to resume from.")
-    seed: int = Field(0, description="Of every random draw.")
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, constant, linear decay."""
@@ -57,21 +76,21 @@ class Recipe(BaseModel):
         falling = min(1.0, (self.steps - step) / (self.decay_steps + 1))
         return self.learning_rate * min(rising, falling)
 
+    def average_weight_at(self, step: int) -> float:
+        """Of the newest weights in the moving average, which forgets its start faster while it is young."""
+        return 1 - min(self.ema_decay, (step + 1) / (step + 10))
 
-class SmallRecipe(BaseModel):
-    """How one small part is trained. A resumed run may change `steps` while the rate is constant."""
+    def changeable(self, step: int, before: Self) -> set[str]:
+        return {"steps", "decay_steps", "save_every", "workers"}
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class SmallRecipe(_Recipe):
+    """How one small part is trained."""
 
     steps: int = Field(ge=1, description="Steps of pairs of crops.")
     batch: int = Field(12, ge=1, description="Crops a step.")
-    crop: int = Field(64, multiple_of=8, ge=32, description="Pixels a side of a crop.")
-    learning_rate: float = Field(
-        1e-3, gt=0, description="Learning rate; over the last two fifths it falls to a hundredth."
-    )
-    bf16: bool = Field(False, description="BF16 autocast: faster on a CPU with AVX512-BF16.")
+    learning_rate: float = Field(1e-3, gt=0, description="Falls to a hundredth over the last two fifths.")
     save_every: int = Field(500, ge=1, description="Steps between states to go on from, in OUT/state.")
-    seed: int = Field(0, description="Of every random draw.")
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, constant, then a cosine down to a hundredth over the last two fifths.
@@ -87,8 +106,42 @@ class SmallRecipe(BaseModel):
         """The step from which the rate falls."""
         return math.floor((1 - DECAY_SHARE) * self.steps)
 
-    def generator(self, step: int) -> "torch.Generator":
-        """The random draws of a step depend on the seed and the step alone, so a resumed run repeats them."""
-        import torch
+    def average_weight_at(self, step: int) -> float:
+        """Of the newest weights in the moving average, which is over the last few hundred steps."""
+        return max(0.005, 1 / (step + 1))
 
-        return torch.Generator().manual_seed(hash((self.seed, step)) % 2**63)
+    def changeable(self, step: int, before: Self) -> set[str]:
+        constant = step <= min(before.first_falling, self.first_falling)  # the rate, in all steps taken
+        return {"save_every", "decode_noise"} | ({"steps"} if constant else set())
+
+
+class EncoderRecipe(SmallRecipe):
+    steps: int = Field(250, ge=1, description="Of each encoder, BATCH pairs of canvas and whole frame each.")
+    batch: int = Field(48, ge=1, description="Pairs a step.")
+    size: int = Field(128, ge=32, description="Pixels a side of a training frame.")
+    save_every: int = Field(50, ge=1, description="Steps between states to go on from, in OUT/state.")
+
+
+class CropRecipe(SmallRecipe):
+    """How a part is trained that learns from crops of frames in memory."""
+
+    crop: int = Field(64, multiple_of=8, ge=32, description="Pixels a side of a crop.")
+    bf16: bool = Field(False, description="BF16 autocast: faster on a CPU with AVX512-BF16.")
+    pairs: int = Field(3000, ge=1, description="Pairs of successive frames kept in memory, to cut crops from.")
+    size: int = Field(160, ge=32, description="Pixels a side of a kept frame.")
+
+
+class AutoencoderRecipe(CropRecipe):
+    steps: int = Field(20_000, ge=1, description="Steps of pairs of crops.")
+    batch: int = Field(16, ge=1, description="Crops a step.")
+
+
+class DecoderRecipe(CropRecipe):
+    steps: int = Field(4000, ge=1, description="Steps of pairs of crops.")
+    decode_noise: float = Field(0.22, ge=0, description="Noise of the latents that are decoded, where the scene moves.")
+
+
+class TextureRecipe(DecoderRecipe):
+    steps: int = Field(3000, ge=1, description="Steps of pairs of crops, half encoded, half sampled.")
+    windows: int = Field(200, ge=1, description="Windows that are outpainted first, to cut sampled crops from.")
+    window_size: int = Field(128, description="Pixels a side of these.")

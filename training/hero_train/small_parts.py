@@ -4,114 +4,125 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hero_rt.models.hero import HeroModel
-from hero_train.autoencoder import autoencoder_loss, latent_scale
-from hero_train.decoder import PatchDiscriminator, decoder_loss, discriminator_loss, noisy
-from hero_train.encoders import contrastive_loss, view_pairs
-from hero_train.frame_bank import FrameBank
-from hero_train.minimise import Learner, minimise
-from hero_train.recipe import SmallRecipe
-from hero_train.sampled_bank import SampledBank
-from hero_train.texture import texture_loss
+from hero_rt.pixels import to_signed
+from hero_rt.stages.place import place_source
+from hero_rt.stages.prepare import clip_pixels
+from hero_train import losses
+from hero_train.banks import FrameBank, SampledBank
+from hero_train.examples import random_task
+from hero_train.minimise import Terms, minimise
+from hero_train.recipe import CropRecipe, SmallRecipe
 from hero_train.videos import VideoWindows
 
 FRAMES_FOR_SCALE = 128
+TEMPERATURE = 0.1
 
 
-def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: SmallRecipe, state: Path | None = None) -> None:
+def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: CropRecipe, state: Path | None = None) -> None:
     """Train model["vae"] in place on single frames, and set its scaling factor from the latents it then makes."""
-    vae = model["vae"].train().requires_grad_(True).to(memory_format=torch.channels_last)
+    vae = model["vae"].to(memory_format=torch.channels_last)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> Terms:
         frames = bank.crops(step, recipe.batch, recipe.crop).to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bf16):
-            return autoencoder_loss(vae, frames, recipe.generator(step))
+            return losses.autoencoder_loss(vae, frames, recipe.generator(step))
 
     minimise(vae, loss, recipe, "autoencoder", state)
-    vae.eval().requires_grad_(False)
-    factor = latent_scale(vae, iter(bank.wholes(FRAMES_FOR_SCALE).to(model.device).split(8)))
+    factor = losses.latent_scale(vae, iter(bank.wholes(FRAMES_FOR_SCALE).to(model.device).split(8)))
     vae.register_to_config(scaling_factor=factor)
     # a new config: the dict of this one may be the preset's, which later models are made from
     model.config = replace(model.config, vae=model.config.vae | {"scaling_factor": factor})
 
 
-def train_decoder(model: HeroModel, bank: FrameBank, recipe: SmallRecipe, state: Path | None = None) -> None:
-    """Train the decoder of model["vae"] in place to draw texture; its latents, and all that learned on them, stay."""
-    vae = model["vae"].to(memory_format=torch.channels_last)
-    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train().requires_grad_(True)
-    judge, judging = _discriminator(model, recipe.seed)
-
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        pixels = bank.crops(step, recipe.batch // 2, recipe.crop, frames=2).to(model.device)
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bf16):
-            with torch.no_grad():
-                encoded = vae.encode(pixels).latent_dist.mode().float()
-            latents = noisy(encoded, vae.config.scaling_factor, recipe.generator(step))
-            decoded = vae.decode(latents).sample.float()
-        _teach(judge, judging, pixels, decoded.detach())
-        return decoder_loss(decoded, pixels, judge(decoded), judge(pixels))
-
-    minimise(decoder, loss, recipe, "decoder", state, {"judge": (judge, judging)})
-    decoder.eval().requires_grad_(False)
-
-
-def train_texture(
-    model: HeroModel, bank: FrameBank, sampled: SampledBank, recipe: SmallRecipe, state: Path | None = None
+def train_decoder(
+    model: HeroModel, bank: FrameBank, recipe: CropRecipe, state: Path | None = None, sampled: SampledBank | None = None
 ) -> None:
-    """Train the decoder of model["vae"] in place, half on encoded frames and half on what the sampler makes."""
+    """Train the decoder of model["vae"] in place to draw texture; its latents, and all that learned on them, stay.
+
+    sampled: what the model's own sampler makes. Half of each batch is then decoded from it, by `texture_loss`.
+    """
     vae = model["vae"].to(memory_format=torch.channels_last)
-    before = copy.deepcopy(vae)
-    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).train().requires_grad_(True)
-    judge, judging = _discriminator(model, recipe.seed)
+    before = copy.deepcopy(vae)  # whose colours stay
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        judge = losses.PatchDiscriminator().to(model.device)
+    judging = torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
+    pairs = recipe.batch // (4 if sampled else 2)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        pixels = bank.crops(step, recipe.batch // 4, recipe.crop, frames=2).to(model.device)
-        hidden, latents = (x.to(model.device) for x in sampled.crops(step, recipe.batch // 4, recipe.crop))
+    def loss(step: int) -> Terms:
+        pixels = bank.crops(step, pairs, recipe.crop, frames=2).to(model.device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bf16), torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.mode().float()
+            if sampled:
+                hidden, samples = (x.to(model.device) for x in sampled.crops(step, pairs, recipe.crop))
+                kept, latents = before.decode(samples).sample.float(), torch.cat([latents, samples])
+            latents = losses.noisy(latents, vae.config.scaling_factor, recipe.generator(step))
         with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.bf16):
-            with torch.no_grad():
-                encoded = vae.encode(pixels).latent_dist.mode().float()
-                kept = before.decode(latents).sample.float()
-            latents = noisy(torch.cat([encoded, latents]), vae.config.scaling_factor, recipe.generator(step))
             decoded = vae.decode(latents).sample.float()
-        _teach(judge, judging, torch.cat([pixels, hidden]), decoded.detach())
-        seen, drawn = decoded.chunk(2)
-        value, terms = decoder_loss(seen, pixels, judge(seen), judge(pixels))
-        more, others = texture_loss(drawn, kept, hidden, judge(drawn)[0])
-        return value + more, terms | others
+        _teach(judge, judging, torch.cat([pixels, hidden]) if sampled else pixels, decoded.detach())
+        seen = decoded[: len(pixels)]
+        value, terms = losses.decoder_loss(seen, pixels, judge(seen), judge(pixels))
+        if sampled:
+            drawn = decoded[len(pixels) :]
+            more, others = losses.texture_loss(drawn, kept, hidden, judge(drawn)[0])
+            value, terms = value + more, terms | others
+        return value, terms
 
-    minimise(decoder, loss, recipe, "texture", state, {"judge": (judge, judging)})
-    decoder.eval().requires_grad_(False)
+    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder])
+    minimise(decoder, loss, recipe, "decoder", state, judge=(judge, judging))
 
 
 def train_image_encoders(
     model: HeroModel, windows: VideoWindows, recipe: SmallRecipe, state: Path | None = None
 ) -> None:
     """Train model["image_encoder"] and model["image_encoder_2"] in place, each by its own loss, on the same windows."""
-    encoders = nn.ModuleList([model["image_encoder"], model["image_encoder_2"]]).train().requires_grad_(True)
+    encoders = nn.ModuleList([model["image_encoder"], model["image_encoder_2"]])
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> Terms:
         canvases, wholes = (view.to(model.device) for view in view_pairs(windows, step * recipe.batch, recipe.batch))
         (first, found), (second, found_2) = (contrastive_loss(encoder, canvases, wholes) for encoder in encoders)
         return first + second, {"own scene found": found, "by the second": found_2}
 
     minimise(encoders, loss, recipe, "image encoders", state)
-    encoders.eval().requires_grad_(False)
-
-
-def _discriminator(model: HeroModel, seed: int) -> Learner:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        judge = PatchDiscriminator().to(model.device)
-    return judge, torch.optim.AdamW(judge.parameters(), 1e-3, betas=(0.5, 0.99))
 
 
 def _teach(judge: nn.Module, optimizer: torch.optim.Optimizer, real: Tensor, decoded: Tensor) -> None:
     """One step of the discriminator, whose parameters take no gradient outside of it."""
     judge.requires_grad_(True)
     optimizer.zero_grad()
-    discriminator_loss(judge(real)[0], judge(decoded)[0]).backward()
+    losses.discriminator_loss(judge(real)[0], judge(decoded)[0]).backward()
     optimizer.step()
     judge.requires_grad_(False)
+
+
+def contrastive_loss(encoder: nn.Module, canvases: Tensor, wholes: Tensor) -> tuple[Tensor, float]:
+    """InfoNCE (van den Oord et al. 2018) between canvases [N, 3, 224, 224] and the whole frames they were cut from.
+
+    Both ways round, as CLIP does. Returns the loss and the share of canvases whose nearest whole frame is their own.
+    """
+    first, second = (F.normalize(encoder(pixels).image_embeds, dim=-1) for pixels in (canvases, wholes))
+    logits = first @ second.T / TEMPERATURE
+    own = torch.arange(len(logits), device=logits.device)
+    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return loss, float((logits.argmax(1) == own).float().mean())
+
+
+def view_pairs(windows: VideoWindows, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """`count` pairs from windows first, first + 1, ...: (canvases, whole frames), each [count, 3, 224, 224].
+
+    The canvas is of one end of the window, the whole frame of the other: what moves is not what tells a scene.
+    """
+    canvases, wholes = [], []
+    for index in range(first, first + count):
+        window, _ = windows[index]
+        rng = np.random.default_rng((windows.seed, index, 1))
+        canvas = random_task(window.shape[2], window.shape[1], rng).canvas
+        canvases.append(place_source(canvas, canvas.source_of(window[:1])))
+        wholes.append(to_signed(window[-1:]))
+    return clip_pixels(torch.cat(canvases)), clip_pixels(torch.cat(wholes))

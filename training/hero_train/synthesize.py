@@ -5,9 +5,11 @@ cut-outs move across, the light changes, or film grain lies on top. What leaves 
 model can learn to continue a frame from its neighbours.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -15,7 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from hero_rt.atomic import atomic_path
 from hero_rt.errors import UsageError
+from hero_train.recipe import ClipOptions
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 MIN_SIDE = 300  # px, of a photograph worth a camera path
@@ -23,13 +27,11 @@ OBJECT_SHARE = 0.4  # of the clips
 PARALLAX_SHARE = 0.25
 LIGHT_SHARE = 0.25
 GRAIN_SHARE = 0.25
-CUTOUT_SUFFIX = ".png"
 
 
 def photographs(folders: list[Path]) -> list[Path]:
     """Image files under `folders` of at least 300 px a side, sorted. Raises UsageError where there are none."""
-    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
-    photos = [path for path in found if _is_photograph(path)]
+    photos = _images(folders, IMAGE_SUFFIXES, lambda image: min(image.size) >= MIN_SIDE)
     if not photos:
         raise UsageError(f"no photograph of {MIN_SIDE} px or more a side under {', '.join(map(str, folders))}")
     return photos
@@ -37,30 +39,28 @@ def photographs(folders: list[Path]) -> list[Path]:
 
 def cutouts(folders: list[Path]) -> list[Path]:
     """PNG files with transparency under `folders`, sorted: things to move across a scene."""
-    found = [path for folder in folders for path in sorted(folder.rglob(f"*{CUTOUT_SUFFIX}"))]
-    return [path for path in found if _has_alpha(path)]
+    return _images(folders, {".png"}, lambda image: image.mode in ("RGBA", "LA") and min(image.size) >= 40)
 
 
-def synthesize(
-    photos: list[Path],
-    out: Path,
-    count: int,
-    size: int,
-    frames: int,
-    seed: int,
-    jobs: int = 1,
-    things: Sequence[Path] = (),
-) -> None:
-    """Write `count` clips of `size` x `size` px and `frames` frames as out/00000.mp4, ... Finished ones are kept.
+def _images(folders: list[Path], suffixes: set[str], wanted: Callable[[Image.Image], bool]) -> list[Path]:
+    found = []
+    for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes):
+        # a file that is no image, whatever its name says, is none to take
+        with suppress(UnidentifiedImageError), Image.open(path) as image:
+            if wanted(image):
+                found.append(path)
+    return found
+
+
+def synthesize(photos: list[Path], out: Path, options: ClipOptions, things: Sequence[Path] = ()) -> None:
+    """Write clips as out/00000.mp4, ... Finished ones are kept.
 
     things: Pictures with transparency that move across some clips; without them pieces of photographs do.
     """
     out.mkdir(parents=True, exist_ok=True)
-    missing = [i for i in range(count) if not (out / f"{i:05d}.mp4").exists()]
-    arguments = [(photos, out / f"{i:05d}.mp4", size, frames, (seed, i), list(things)) for i in missing]
-    with ProcessPoolExecutor(jobs) as pool:
-        for _ in pool.map(_write_one, arguments, chunksize=8):
-            pass
+    missing = [index for index in range(options.count) if not (out / f"{index:05d}.mp4").exists()]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        list(pool.map(partial(_write, photos, out, options, things), missing, chunksize=8))
 
 
 def render(
@@ -89,22 +89,19 @@ def render(
     return np.clip(finished, 0, 255).astype(np.uint8)
 
 
-def _is_photograph(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            return min(image.size) >= MIN_SIDE
-    except UnidentifiedImageError:
-        return False
-
-
 def _load(path: Path, size: int, rng: np.random.Generator) -> np.ndarray:
     """The photograph at a scale where a view of `size` px shows a sixth to all of its shorter side."""
     with Image.open(path) as image:
         scale = size * rng.uniform(1.1, 6.0) / min(image.size)
         scale = min(scale, 1.0) if min(image.size) > 1.1 * size else 1.1 * size / min(image.size)
-        wanted = (round(image.width * scale), round(image.height * scale))
-        image.draft("RGB", wanted)
-        pixels = np.asarray(image.convert("RGB").resize(wanted, Image.Resampling.LANCZOS))
+        return _resized(image, "RGB", scale, rng)
+
+
+def _resized(image: Image.Image, mode: str, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """At least 4 px a side, and mirrored half the time."""
+    wanted = (max(4, round(image.width * scale)), max(4, round(image.height * scale)))
+    image.draft("RGB", wanted)  # a JPEG is decoded small
+    pixels = np.asarray(image.convert(mode).resize(wanted, Image.Resampling.LANCZOS))
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
 
@@ -210,11 +207,7 @@ def _near_layer(clip: np.ndarray, photo: np.ndarray, moved: np.ndarray, rng: np.
 def _load_cutout(path: Path, size: int, rng: np.random.Generator) -> np.ndarray:
     """RGBA of 15 to 60% of `size` a side."""
     with Image.open(path) as image:
-        side = size * rng.uniform(0.15, 0.6)
-        scale = side / max(image.size)
-        wanted = (max(4, round(image.width * scale)), max(4, round(image.height * scale)))
-        pixels = np.asarray(image.convert("RGBA").resize(wanted, Image.Resampling.LANCZOS))
-    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+        return _resized(image, "RGBA", size * rng.uniform(0.15, 0.6) / max(image.size), rng)
 
 
 def _carry_across(clip: np.ndarray, thing: np.ndarray, rng: np.random.Generator) -> None:
@@ -257,23 +250,12 @@ def _grain(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(1, 5) * noise * (0.4 + 2.4 * tone * (1 - tone))
 
 
-def _has_alpha(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            return image.mode in ("RGBA", "LA") and min(image.size) >= 40
-    except UnidentifiedImageError:
-        return False
-
-
-def _write_one(arguments: tuple[list[Path], Path, int, int, tuple[int, int], list[Path]]) -> None:
-    photos, path, size, frames, seed, things = arguments
-    clip = render(photos, size, frames, seed, things)
-    part = path.with_suffix(".part")
-    with av.open(str(part), "w", format="mp4") as container:
+def _write(photos: list[Path], out: Path, options: ClipOptions, things: Sequence[Path], index: int) -> None:
+    clip = render(photos, options.size, options.frames, (options.seed, index), things)
+    with atomic_path(out / f"{index:05d}.mp4") as path, av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": "10", "preset": "veryfast"})
-        stream.width = stream.height = size
+        stream.width = stream.height = options.size
         stream.pix_fmt = "yuv420p"
         for frame in clip:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-    part.rename(path)

@@ -16,12 +16,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from hero_kernels.temporal_attention_im3.triton import (
-    Config,
-    constants,
-    default_config,
-    temporal_attention_im3_kernel,
-)
+from hero_kernels.temporal_attention_im3 import triton as fused
 
 _STRIDES = tuple(f"{tensor}_{axis}" for tensor in "qkv" for axis in ("batch", "frame", "token"))
 PARAMETERS = ("q_ptr", "k_ptr", "v_ptr", "alpha_ptr", "tokens", *_STRIDES, "o_ptr")
@@ -47,8 +42,8 @@ class Specialisation:
         return f"hero_temporal_attention_im3_{self.dtype}_f{self.frames}_h{self.num_heads}_d{self.head_dim}"
 
     @property
-    def config(self) -> Config:
-        return default_config(self.frames, self.head_dim, ITEMSIZE[self.dtype])
+    def config(self) -> fused.Config:
+        return fused.default_config(self.frames, self.head_dim, ITEMSIZE[self.dtype])
 
 
 # hero-sd15 (C = 320, 640, 1280, 1280 in 8 heads) and hero-tiny (C = 32, 32, 48, 48 in 2), 16 frames
@@ -83,8 +78,8 @@ def compile_kernel(spec: Specialisation, arch: str) -> Binary:
         raise CompileError(
             f"{spec.symbol}: C = {spec.num_heads * spec.head_dim} is not a multiple of {_ALIGNMENT}; run the operator"
         )
-    kernel, config = temporal_attention_im3_kernel, spec.config
-    fixed = constants(spec.frames, spec.num_heads, spec.head_dim, config)
+    kernel, config = fused.temporal_attention_im3_kernel, spec.config
+    fixed = fused.constants(spec.frames, spec.num_heads, spec.head_dim, config)
     signature = dict.fromkeys((*_STRIDES, "tokens"), "i32")
     signature |= dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "o_ptr"), f"*{spec.dtype}") | {"alpha_ptr": "*fp32"}
     signature |= dict.fromkeys(fixed, "constexpr")
@@ -121,7 +116,7 @@ def compile_kernel(spec: Specialisation, arch: str) -> Binary:
 
 def kernel_digest() -> str:
     """SHA-256 of the kernel's source: what an engine that holds it depends on."""
-    return hashlib.sha256(temporal_attention_im3_kernel.src.encode()).hexdigest()
+    return hashlib.sha256(fused.temporal_attention_im3_kernel.src.encode()).hexdigest()
 
 
 def _capability(arch: str) -> int:

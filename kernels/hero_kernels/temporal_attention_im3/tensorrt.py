@@ -22,25 +22,18 @@ def register() -> None:
     """Register the plugin, once a process. ImportError where TensorRT is absent."""
     import tensorrt as trt
     import tensorrt.plugin as trtp
+    from tensorrt.plugin import TensorDesc as Tensor
 
     types = {trt.float16: "fp16", trt.bfloat16: "bf16", trt.float32: "fp32"}
 
     @trtp.register(PLUGIN_ID)
-    def describe(
-        q: trtp.TensorDesc, k: trtp.TensorDesc, v: trtp.TensorDesc, alpha: trtp.TensorDesc, num_heads: int
-    ) -> trtp.TensorDesc:
+    def describe(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
         return q.like()
 
     # no autotune function: TensorRT then takes the network's own types and linear layouts, which is what fits
     @trtp.aot_impl(PLUGIN_ID)
     def compiled(
-        q: trtp.TensorDesc,
-        k: trtp.TensorDesc,
-        v: trtp.TensorDesc,
-        alpha: trtp.TensorDesc,
-        num_heads: int,
-        outputs: tuple[trtp.TensorDesc],
-        tactic: int,
+        q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int, outputs: tuple[Tensor], tactic: int
     ) -> tuple[str | bytes, str | bytes, trtp.KernelLaunchParams, trtp.SymIntExprs]:
         batch, frames, tokens, channels = q.shape_expr
         if not (frames.is_constant and channels.is_constant):

@@ -16,13 +16,9 @@ def learned_alphas(model: HeroModel) -> dict[str, list[tuple[str, float]]]:
     """(block, alpha) of each motion module by network, in execution order: down, mid, up."""
     found = {}
     for network in NETWORKS:
-        named = {
-            name.removesuffix(".im3_alpha"): float(parameter)
-            for name, parameter in model[network].named_parameters()
-            if name.endswith("im3_alpha")
-        }
-        order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-        found[network] = sorted(named.items(), key=lambda item: order[item[0].split(".")[0]])
+        named = model[network].named_parameters()
+        alphas = [(name.removesuffix(".im3_alpha"), float(p)) for name, p in named if name.endswith(".im3_alpha")]
+        found[network] = sorted(alphas, key=lambda item: ("down", "mid", "up").index(item[0].split("_")[0]))
     return found
 
 

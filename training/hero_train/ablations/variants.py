@@ -9,29 +9,36 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from hero_rt.atomic import write_atomically
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
-from hero_train.ablations.held_out_loss import held_out_loss
-from hero_train.evaluation.clips import evaluation_clips
-from hero_train.evaluation.evaluate import MODEL, evaluate, evaluation_canvas
+from hero_rt.sampling import make_scheduler
+from hero_rt.spec.canvas import Canvas
+from hero_rt.spec.config import LATENT_CHANNELS
+from hero_train.evaluation.evaluate import evaluate, evaluation_canvas, evaluation_clips
+from hero_train.evaluation.targets import MODEL
+from hero_train.examples import Task, training_example
+from hero_train.objective import HeroObjective
 from hero_train.recipe import Recipe
 from hero_train.trainer import train
 
+RECIPE = {"timesteps_per_window": 2, "known_weight": 0.25, "ema_decay": 0.99, "save_every": 100}  # of every variant
 RATIOS = [0.25, 0.5]
+TIMESTEPS = 10  # in the middle of as many equal parts of the schedule
 FIGURES = ("psnr", "mse", "ssim", "gradient_energy", "adjacent_ssim", "adjacent_ssim_truth")
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A row of the paper's `tables`; another seed tells how far two trainings of the same model differ."""
 
     name: str
@@ -57,8 +64,7 @@ VARIANTS = (
 )
 
 
-@dataclass(frozen=True)
-class AblationRun:
+class AblationRun(NamedTuple):
     """What every variant has in common. start: the checkpoint; videos: held out; steps: DDIM's; out: their folders."""
 
     start: Path
@@ -78,31 +84,44 @@ class AblationRun:
         model.set_ofe_timestep(variant.ofe_timestep)
         changed = {"hold_at_zero": variant.hold_at_zero, "seed": variant.seed}
         train(model, self.recipe.model_copy(update=changed), folder)
-        row = {"variant": variant.name, "tables": variant.tables} | self._figures(folder / "model")
+        trained, videos = HeroModel.from_pretrained(folder / "model"), list(self.videos)
+        outpainter, size, seed = Outpainter(EagerEngines(trained)), self.recipe.size, self.recipe.seed
+        results = evaluate(outpainter, videos, RATIOS, self.steps, size, [seed], lambda _: None)
+        own = [row for row in results["rows"] if row["method"] == MODEL]
+        clips = evaluation_clips(videos, trained.config.num_frames, size).values()
+        hidden = [(truth, evaluation_canvas(size, ratio)) for _, truth in clips for ratio in RATIOS]
+        figures = {name: round(fmean(row[name] for row in own), 4) for name in FIGURES}
+        loss = round(held_out_loss(trained, hidden, seed), 5)
+        row = {"variant": variant.name, "tables": variant.tables, "loss": loss} | figures
         write_atomically(measured, json.dumps(row).encode())
         return row
-
-    def _figures(self, checkpoint: Path) -> dict[str, float]:
-        model = HeroModel.from_pretrained(checkpoint)
-        outpainter = Outpainter(EagerEngines(model))
-        outpainter.set_progress_bar_config(disable=True)
-        size, seed = self.recipe.size, self.recipe.seed
-        results = evaluate(outpainter, list(self.videos), RATIOS, self.steps, size, [seed], lambda _: None)
-        own = [row for row in results["rows"] if row["method"] == MODEL]
-        means = {name: round(sum(row[name] for row in own) / len(own), 4) for name in FIGURES}
-        clips = evaluation_clips(list(self.videos), model.config.num_frames, size).values()
-        hidden = [(truth, evaluation_canvas(size, ratio)) for _, truth in clips for ratio in RATIOS]
-        return {"loss": round(held_out_loss(model, hidden, seed), 5)} | means
 
 
 def run_variants(run: AblationRun, jobs: int, progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """A row a variant, in order: the means of its figures over clips and ratios; `jobs` at a time, on shared cores."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    rows: dict[str, dict[str, Any]] = {}
+    threads, rows = max(1, (os.cpu_count() or 1) // jobs), []
     # spawned: a forked process inherits locks of threads that it does not have
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(run.row, variant, threads) for variant in VARIANTS]):
-            row = done.result()
-            rows[row["variant"]] = row
+        for row in pool.map(run.row, VARIANTS, repeat(threads)):
+            rows.append(row)
             progress(f"{row['variant']}: loss {row['loss']:.4f}, {row['psnr']:.2f} dB")
-    return [rows[variant.name] for variant in VARIANTS]
+    return rows
+
+
+@torch.no_grad()
+def held_out_loss(model: HeroModel, clips: list[tuple[np.ndarray, Canvas]], seed: int) -> float:
+    """The mean loss of the hidden latent cells over `clips`, each uint8 [F, H, W, 3] with what its canvas hides.
+
+    The noise depends on the seed and the clip's place alone, so that two models of one schedule meet the same.
+    """
+    objective = HeroObjective(model, make_scheduler(model.config.scheduler), known_weight=0).eval()
+    steps = model.config.scheduler["num_train_timesteps"]
+    timesteps = (torch.arange(TIMESTEPS) * 2 + 1) * steps // (2 * TIMESTEPS)
+    losses = []
+    for place, (truth, canvas) in enumerate(clips):
+        example = training_example(truth, Task(canvas, known_frames=0), model.config)
+        generator = torch.Generator().manual_seed(seed + place)
+        frames, _, height, width = example["mask"].shape
+        noise = torch.randn(TIMESTEPS, frames, LATENT_CHANNELS, height, width, generator=generator)
+        losses.append(objective(example, noise, timesteps, False))
+    return float(torch.stack(losses).mean())

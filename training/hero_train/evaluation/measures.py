@@ -1,50 +1,45 @@
-"""Metrics over the generated region alone: the known pixels are exact in every method and would hide the rest."""
+"""Metrics: over the generated region alone, as the known pixels are exact; and by networks, where they can be had."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
+from transformers import CLIPVisionModelWithProjection
 
+from hero_rt.errors import UsageError
+from hero_rt.pixels import to_signed
 from hero_rt.spec.canvas import Canvas
 from hero_rt.stages.place import pixel_mask
+from hero_rt.stages.prepare import clip_pixels
 
 PEAK = 255.0
 STILL = 0.1  # grey levels: a truth that changes less is taken to change so much
+CLIP = "openai/clip-vit-large-patch14"
+Metric = Callable[[np.ndarray, np.ndarray], float]  # frames, truth: uint8 [F, H, W, 3]
+FVD_REASON = "its I3D network is published as TorchScript, which is code, and code is not loaded from a checkpoint"
 
 
-@dataclass(frozen=True)
-class Quality:
-    """Of one clip. mse in squared grey levels; psnr in dB; ssim and adjacent_ssim in [-1, 1]; gradient_energy over
-    the truth's; adjacent_ssim_truth is the same between the truth's own frames; flicker is the mean change between
-    successive frames over the truth's: 1 is the truth's motion, more is flicker, less is frozen."""
+def measure(frames: np.ndarray, truth: np.ndarray, canvas: Canvas) -> dict[str, float]:
+    """Measure one clip. frames, truth: uint8 [F, H, W, 3], F > 1, H and W at least 11 (the SSIM window).
 
-    mse: float
-    psnr: float
-    ssim: float
-    gradient_energy: float
-    adjacent_ssim: float
-    adjacent_ssim_truth: float
-    flicker: float
-
-    def to_dict(self) -> dict[str, float]:
-        return {name: round(value, 5) for name, value in asdict(self).items()}
-
-
-def measure(frames: np.ndarray, truth: np.ndarray, canvas: Canvas) -> Quality:
-    """frames, truth: uint8 [F, H, W, 3], F > 1, H and W at least 11 (the SSIM window)."""
+    Returns mse in squared grey levels; psnr in dB; ssim and adjacent_ssim in [-1, 1]; gradient_energy over the truth's;
+    adjacent_ssim_truth, the same between the truth's own frames; flicker, the mean change between successive frames
+    over the truth's: 1 is the truth's motion, more is flicker, less is frozen.
+    """
     region = pixel_mask(canvas)[0, : canvas.height, : canvas.width].bool()
     mse = float(np.square(frames.astype(np.float64) - truth)[:, region.numpy()].mean())
-    return Quality(
-        mse=mse,
-        psnr=float(10 * np.log10(PEAK**2 / mse)) if mse else float("inf"),
-        ssim=_ssim(_floats(frames), _floats(truth), region),
-        gradient_energy=gradient_energy(frames, region) / gradient_energy(truth, region),
-        adjacent_ssim=_ssim(_floats(frames[1:]), _floats(frames[:-1]), region),
-        adjacent_ssim_truth=_ssim(_floats(truth[1:]), _floats(truth[:-1]), region),
-        flicker=_change(frames, region) / max(_change(truth, region), STILL),
-    )
+    return {
+        "mse": mse,
+        "psnr": float(10 * np.log10(PEAK**2 / mse)) if mse else float("inf"),
+        "ssim": _ssim(frames, truth, region),
+        "gradient_energy": gradient_energy(frames, region) / gradient_energy(truth, region),
+        "adjacent_ssim": _ssim(frames[1:], frames[:-1], region),
+        "adjacent_ssim_truth": _ssim(truth[1:], truth[:-1], region),
+        "flicker": _change(frames, region) / max(_change(truth, region), STILL),
+    }
 
 
 def gradient_energy(frames: np.ndarray, region: Tensor) -> float:
@@ -60,11 +55,55 @@ def _change(frames: np.ndarray, region: Tensor) -> float:
     return float(np.abs(np.diff(frames.astype(np.float64), axis=0))[:, region.numpy()].mean())
 
 
-def _ssim(a: Tensor, b: Tensor, region: Tensor) -> float:
+def _ssim(a: np.ndarray, b: np.ndarray, region: Tensor) -> float:
     """SSIM (Wang et al. 2004, Gaussian window of sigma 1.5) per pixel, averaged over the region."""
-    _, image = structural_similarity_index_measure(a, b, data_range=PEAK, return_full_image=True)
+    x, y = (torch.from_numpy(frames).permute(0, 3, 1, 2).float() for frames in (a, b))
+    _, image = structural_similarity_index_measure(x, y, data_range=PEAK, return_full_image=True)
     return float(image[:, :, region].mean())
 
 
-def _floats(frames: np.ndarray) -> Tensor:
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+def perceptual_metrics() -> tuple[dict[str, Metric], dict[str, str]]:
+    """(metrics by name, reason by name of those that cannot be had here)."""
+    metrics: dict[str, Metric] = {}
+    missing = {"fvd": FVD_REASON}
+    for name, load in (("lpips", load_lpips), ("aafs", load_aafs)):
+        try:
+            metrics[name] = load()
+        except UsageError as error:
+            missing[name] = str(error)
+    return metrics, missing
+
+
+def load_lpips() -> Metric:
+    """LPIPS (Zhang et al. 2018) on AlexNet, mean over frames, by torchmetrics. Raises UsageError."""
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        network = LearnedPerceptualImagePatchSimilarity(net_type="alex").eval()
+    except (ImportError, OSError, RuntimeError) as error:  # no torchvision, or no network to fetch AlexNet by
+        raise UsageError(f"LPIPS needs torchvision and AlexNet's weights: {_first_line(error)}") from error
+
+    @torch.no_grad()
+    def lpips(frames: np.ndarray, truth: np.ndarray) -> float:
+        return float(network(to_signed(frames), to_signed(truth)))
+
+    return lpips
+
+
+def load_aafs(checkpoint: str = CLIP) -> Metric:
+    """Average adjacent-frame similarity: cosine of successive frames' CLIP image embeddings. Raises UsageError."""
+    try:
+        network = CLIPVisionModelWithProjection.from_pretrained(checkpoint, use_safetensors=True).eval()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"AAFS needs {checkpoint}: {_first_line(error)}") from error
+
+    @torch.no_grad()
+    def aafs(frames: np.ndarray, truth: np.ndarray) -> float:
+        embeds = network(clip_pixels(to_signed(frames))).image_embeds
+        return float(F.cosine_similarity(embeds[1:], embeds[:-1]).mean())
+
+    return aafs
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,4 +1,4 @@
-"""What the model's own sampler makes of hidden sides, held in memory: latents that no encoder made."""
+"""Frames, and what the sampler makes of them, held in memory: a step then costs its arithmetic alone."""
 
 from pathlib import Path
 
@@ -7,18 +7,69 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hero_rt.atomic import atomic_path
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import UsageError
 from hero_rt.models.hero import HeroModel
 from hero_rt.outpainter import Outpainter
+from hero_rt.pixels import to_signed
 from hero_rt.request import OutpaintRequest, Padding
 from hero_rt.spec.config import VAE_SCALE
 from hero_rt.stages.place import latent_mask
-from hero_train.frame_bank import to_tensor
-from hero_train.tasks import random_task
+from hero_train.examples import random_task
+from hero_train.recipe import CropRecipe
 from hero_train.videos import VideoWindows
 
 HIDDEN = 0.6  # of a crop's cells, at least
+
+
+class FrameBank:
+    """`count` pairs of successive frames of `size` x `size` px from folders of videos, uint8 [count, 2, size, size, 3].
+
+    What it holds depends on the seed alone, a batch of crops on the seed and the step.
+    """
+
+    @classmethod
+    def of(cls, recipe: CropRecipe, folders: list[Path], out: Path) -> "FrameBank":
+        return cls(folders, recipe.pairs, recipe.size, recipe.seed, out / "state" / "frames.npy")
+
+    def __init__(self, folders: list[Path], count: int, size: int, seed: int, kept: Path | None = None):
+        """kept: An .npy file that the frames are written to, and read from by a run that is resumed."""
+        if kept is not None and kept.exists():
+            self.pairs = np.load(kept)
+        else:
+            windows = VideoWindows(folders, 2, size, seed, count)
+            self.pairs = np.stack([windows[index][0] for index in tqdm(range(count), desc="frames")])
+            if kept is not None:
+                with atomic_path(kept) as path:
+                    np.save(path, self.pairs)
+        if self.pairs.shape != (count, 2, size, size, 3):
+            raise UsageError(f"{kept} holds {self.pairs.shape[0]} pairs of {self.pairs.shape[2]} px; remove it")
+        self.seed = seed
+
+    def crops(self, step: int, count: int, size: int, frames: int = 1) -> Tensor:
+        """`count` random squares of `size` px, of one frame or of two successive ones: [count * frames, 3, size, size].
+
+        In [-1, 1]. Half are mirrored, and the colours of every second one are shuffled: photographs are blue, green
+        and brown, and a red car came back yellow.
+        """
+        rng = np.random.default_rng((self.seed, step, 2))
+        found = []
+        for index in range(count):
+            top, left = rng.integers(0, self.pairs.shape[2] - size + 1, 2)
+            crop = self.pairs[rng.integers(len(self.pairs)), :frames, top : top + size, left : left + size]
+            crop = crop[:, :, ::-1] if rng.random() < 0.5 else crop
+            found.append(crop[..., rng.permutation(3)] if index % 2 else crop)
+        return to_tensor(np.concatenate(found))
+
+    def wholes(self, count: int) -> Tensor:
+        """The first frames of `count` pairs, uncut: [count, 3, size, size] in [-1, 1]."""
+        return to_tensor(self.pairs[:count, 0])
+
+
+def to_tensor(frames: np.ndarray) -> Tensor:
+    """uint8 [N, H, W, 3] to [N, 3, H, W] in [-1, 1]."""
+    return to_signed(frames).contiguous(memory_format=torch.channels_last)  # a third of a step on a CPU
 
 
 class SampledBank:
