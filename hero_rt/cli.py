@@ -132,15 +132,9 @@ def info(folder: Annotated[Path, typer.Argument(help="Engine folder.")]) -> None
     table = Table("engine", "profile", "file", "MiB", "weights MiB", "build s", "peak MiB")
     for engine in manifest.engines:
         weights = sum(manifest.files[name].bytes for name in engine.weights)
-        table.add_row(
-            engine.submodule,
-            engine.profile,
-            engine.file,
-            f"{manifest.files[engine.file].bytes / 2**20:.1f}",
-            f"{weights / 2**20:.1f}",
-            f"{engine.build_seconds:.1f}",
-            f"{engine.peak_memory_bytes / 2**20:.0f}",
-        )
+        sizes = (manifest.files[engine.file].bytes / 2**20, weights / 2**20)
+        numbers = (*sizes, engine.build_seconds, engine.peak_memory_bytes / 2**20)
+        table.add_row(engine.submodule, engine.profile, engine.file, *(f"{number:.1f}" for number in numbers))
     out.print(table)
 
 

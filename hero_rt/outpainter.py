@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hero_rt.closable import Closable
 from hero_rt.engines import EngineSet, open_engines
 from hero_rt.errors import UsageError
 from hero_rt.output import OutpaintOutput, OutpaintStream, OutputType, as_type
@@ -25,7 +26,7 @@ from hero_rt.video import Video, VideoSource, open_video
 StepEnd = Callable[["Outpainter", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
-class Outpainter(PipelineMethods):
+class Outpainter(Closable, PipelineMethods):
     """Outpaints clips with any engine set: the PyTorch model or a folder of engines. Threads may share it.
 
     With several engine sets (one checkpoint on several devices) the windows of a joint clip run in parallel.
@@ -77,12 +78,6 @@ class Outpainter(PipelineMethods):
         """Close every engine set. Using the outpainter afterwards raises EngineError."""
         for device in self.schedule.devices:
             device.engines.close()
-
-    def __enter__(self) -> "Outpainter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def warm_up(self, canvas: Canvas, guided: bool = False) -> None:
         """Open the engines for `canvas`, allocate their buffers and capture their graphs, before a user waits."""

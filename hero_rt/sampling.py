@@ -58,12 +58,7 @@ MAX_ETA = 1 - 1e-6  # at 1, DDIM's first step from pure noise takes the root of 
 
 
 def step_arguments(scheduler: Any, eta: float) -> dict[str, Any]:
-    """The keyword arguments of this scheduler's `step` beyond the three that all take.
-
-    Raises UsageError for an eta outside [0, 1].
-    """
-    if not 0 <= eta <= 1:
-        raise UsageError(f"eta is {eta}; it lies between 0 (deterministic) and 1 (as much new noise as DDPM draws)")
+    """The keyword arguments of this scheduler's `step` beyond the three that all take. eta: 0 to 1."""
     return {"eta": min(eta, MAX_ETA)} if "eta" in inspect.signature(scheduler.step).parameters else {}
 
 

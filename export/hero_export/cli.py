@@ -4,7 +4,7 @@ import json as json_module
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, Field
@@ -13,13 +13,11 @@ from rich.table import Table
 
 from hero_export.build_progress import BuildProgress
 from hero_export.builders import BUILDERS, Builder, find_builder
+from hero_export.checkpoint import Checkpoint
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, with_options
 from hero_rt.errors import EngineError, ParityError, UsageError
 from hero_rt.spec.profile import SUBMODULES, parse_profile
-
-if TYPE_CHECKING:
-    from hero_export.checkpoint import Checkpoint
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,16 +29,10 @@ console = Console(stderr=True)
 
 
 class WeightOptions(BaseModel):
-    """Of what an export is made: `checkpoint` and these."""
+    """Of what an export is made, beside the checkpoint's name."""
 
     preset: str | None = Field(None, description="Sizes of random weights. Only with CHECKPOINT 'random'.")
     seed: int = Field(0, description="Seed of random weights.")
-
-    def checkpoint(self, name: str) -> "Checkpoint":
-        """Raises UsageError."""
-        from hero_export.checkpoint import Checkpoint
-
-        return Checkpoint(name, self.preset, self.seed)
 
 
 CheckpointArgument = Annotated[
@@ -70,8 +62,7 @@ def onnx(
     Files are named SUBMODULE.PROFILE.onnx; profiles of one model share their weight files.
     """
     profiles = [parse_profile(text) for text in profile]
-    weights = parse_options(WeightOptions, options)
-    source = weights.checkpoint(checkpoint)
+    source = Checkpoint(checkpoint, **parse_options(WeightOptions, options).model_dump())
     if unknown := [name for name in submodule or [] if name not in SUBMODULES]:
         raise UsageError(f"unknown submodule {unknown[0]!r}; known: {', '.join(SUBMODULES)}")
 
@@ -123,8 +114,7 @@ def build_engines(
         builder.check_profile(shape)
     _refuse_other_formats(builder, options)
     asked = parse_options(builder.Options, options)
-    weights = parse_options(WeightOptions, options)
-    source = weights.checkpoint(checkpoint)
+    source = Checkpoint(checkpoint, **parse_options(WeightOptions, options).model_dump())
 
     from hero_export.build import all_profiles, build_report, engine_tasks
     from hero_export.build import build_engines as build
@@ -245,18 +235,16 @@ def inspect(
     )
     if found.build.format == "onnxruntime":
         console.print("graphs hold ONNX Runtime's operators; for trtexec or others: hero-export onnx", soft_wrap=True)
-    for plugin in dict.fromkeys(engine.plugin for engine in found.engines if engine.plugin):
+    plugins = dict.fromkeys(engine.build_flags.get("plugin") for engine in found.engines)
+    for plugin in filter(None, plugins):
         console.print(f"plugin of temporal attention: {plugin}")
     table = Table("engine", "size", "weights", "activations", "attention by")
     for engine in found.engines:
-        weights = ", ".join(f"{_mib(size)} {name}" for name, size in engine.weights_by_type.items())
-        table.add_row(
-            engine.engine,
-            _mib(engine.file_bytes),
-            weights or _mib(engine.weights_bytes),
-            "" if engine.activation_bytes is None else _mib(engine.activation_bytes),
-            "\n".join(engine.attention),
-        )
+        by_type, activations = engine.contents.get("weights_by_type", {}), engine.contents.get("activation_bytes")
+        weights = ", ".join(f"{_mib(size)} {name}" for name, size in by_type.items()) or _mib(engine.weights_bytes)
+        memory = "" if activations is None else _mib(activations)
+        name = f"{engine.submodule} {engine.profile}"
+        table.add_row(name, _mib(engine.file_bytes), weights, memory, "\n".join(engine.attention))
     console.print(table)
     if layers is not None:
         console.print(layer_listing(folder, layers), soft_wrap=True, markup=False, highlight=False)

@@ -1,7 +1,7 @@
 """What this machine has, which engine formats it can build and run, and the command that adds what is missing."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 
 import torch
 from pydantic import BaseModel
@@ -10,19 +10,8 @@ from hero_export.builders import BUILDERS, find_builder
 from hero_export.builders.builder import FormatStatus
 
 PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tensorrt",
-    "tensorrt-rtx-cu13",
-    "polygraphy",
-    "cuda-python",
-    "triton",
-    "av",
+    "torch diffusers transformers onnx onnxscript onnxruntime onnxruntime-gpu tensorrt tensorrt-rtx-cu13 polygraphy "
+    "cuda-python triton av"
 )
 
 
@@ -40,6 +29,7 @@ class Diagnosis(BaseModel):
 
 def diagnose() -> Diagnosis:
     """Look at this machine; starts nothing and needs no GPU."""
+    installed = {found.name: found.version for found in distributions()}
     gpus = []
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
@@ -47,7 +37,7 @@ def diagnose() -> Diagnosis:
     return Diagnosis(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        packages={name: _version(name) for name in PACKAGES},
+        packages={name: installed.get(name) for name in PACKAGES.split()},
         cuda=torch.version.cuda,
         driver=_driver(),
         gpus=gpus,
@@ -58,13 +48,6 @@ def diagnose() -> Diagnosis:
 def _eager() -> FormatStatus:
     runs_on = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     return FormatStatus(format="eager", runs_on=runs_on, builds=True, missing=None)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _driver() -> str | None:

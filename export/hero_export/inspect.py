@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -20,22 +19,13 @@ def computes_attention(name: str) -> bool:
     return _ATTENTION.search(name) is not None
 
 
-class EngineInspection(BaseModel):
-    """One engine. Bytes and counts; what a format does not tell is None or empty."""
+class EngineInspection(EngineRecord):
+    """One engine: its record in the manifest, and what is inside. Bytes and counts."""
 
-    engine: str
-    file: str
     file_bytes: int
     weights_bytes: int  # beside the file, or by the builder's count
-    activation_bytes: int | None
-    weights_by_type: dict[str, int]
-    operators: dict[str, int]  # of the graph that it was made from
     layers: dict[str, int]  # of what runs it: TensorRT's network, the package's kernels, the ONNX graph itself
     attention: list[str]  # what computes attention, by the library's own names
-    plugin: str | None  # of the two TensorRTs: what computes temporal attention
-    build_seconds: float
-    peak_memory_bytes: int
-    parity: dict[str, Any] | None
 
 
 class FolderInspection(BaseModel):
@@ -82,23 +72,14 @@ def layer_listing(folder: Path, submodule: str) -> str:
 
 
 def _inspect(folder: Path, manifest: Manifest, engine: EngineRecord) -> EngineInspection:
-    contents = engine.contents
-    layers, names = find_builder(manifest.build.format).inspect(folder / engine.file, contents)
+    layers, names = find_builder(manifest.build.format).inspect(folder / engine.file, engine.contents)
     return EngineInspection(
-        engine=f"{engine.submodule} {engine.profile}",
-        file=engine.file,
+        **engine.model_dump(),
         file_bytes=manifest.files[engine.file].bytes,
         weights_bytes=sum(manifest.files[name].bytes for name in engine.weights)
-        or contents.get("device_weights_bytes", 0),
-        activation_bytes=contents.get("activation_bytes"),
-        weights_by_type=contents.get("weights_by_type", {}),
-        operators=contents.get("operators", {}),
+        or engine.contents.get("device_weights_bytes", 0),
         layers=layers,
         attention=sorted(filter(computes_attention, set(names))),
-        plugin=engine.build_flags.get("plugin"),
-        build_seconds=engine.build_seconds,
-        peak_memory_bytes=engine.peak_memory_bytes,
-        parity=engine.parity,
     )
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hero_rt.closable import Closable
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import Specs
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile
 
 
-class Binding:
+class Binding(Closable):
     """One caller's constants on one engine. `with` or `close` gives back what it holds.
 
     constants: the bound tensors by name, as the engine reads them. A binding serves one caller at a time; any number of
@@ -35,12 +36,6 @@ class Binding:
     @property
     def closed(self) -> bool:
         return self._release is None
-
-    def __enter__(self) -> "Binding":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Observer:
@@ -153,7 +148,7 @@ class ModuleEngine(Engine):
         return dict(zip(self.outputs, (out,) if isinstance(out, Tensor) else out, strict=True))
 
 
-class EngineSet(ABC):
+class EngineSet(Closable, ABC):
     """The six submodules of one checkpoint in one format. Engines are opened when first asked for, and kept.
 
     observers: append an `Observer` to see every run. A set is a context manager.
@@ -178,7 +173,7 @@ class EngineSet(ABC):
                 self._engines[key] = engine
             return self._engines[key]
 
-    def check(self, submodule: str, profile: Profile) -> None:  # noqa: B027
+    def check(self, submodule: str, profile: Profile) -> None:
         """Raise EngineError where there is no engine of `submodule` for `profile`. Opens nothing."""
 
     def describe(self) -> str:
@@ -192,16 +187,10 @@ class EngineSet(ABC):
             self._engines.clear()
             self._close()
 
-    def __enter__(self) -> "EngineSet":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     @abstractmethod
     def _open(self, submodule: str, profile: Profile) -> Engine: ...
 
-    def _close(self) -> None:  # noqa: B027
+    def _close(self) -> None:
         """Release what a format holds beside its engines; there may be nothing."""
 
 

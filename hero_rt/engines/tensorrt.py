@@ -65,7 +65,6 @@ class TensorRT:
 
 
 TENSORRT, TENSORRT_RTX = TensorRT("tensorrt", "tensorrt"), TensorRT("tensorrt-rtx", "tensorrt_rtx")
-BACKENDS = {chosen.format: chosen for chosen in (TENSORRT, TENSORRT_RTX)}
 
 
 def _covers(capability: str, gpu: str) -> bool:

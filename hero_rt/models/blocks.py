@@ -1,6 +1,7 @@
 """The blocks of a Stable Diffusion 1.5 UNet, each resnet (and its attention) followed by a motion module."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,24 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
 
 
+@dataclass(frozen=True)
+class Pass:
+    """What all blocks of one forward pass read beside their tokens.
+
+    temb: [1, T], already through SiLU. constants: of each spatial attention, in execution order. guided: also compute
+    the null rows. features: collects the inputs of the self-attentions, for a RefNet.
+    """
+
+    temb: Tensor
+    constants: Iterator[AttentionConstants]
+    num_frames: int
+    guided: bool = False
+    features: list[Tensor] | None = None
+
+    def attend(self, attention: nn.Module, x: Tensor) -> Tensor:
+        return attention(x, next(self.constants), self.guided, self.features)
+
+
 class BlockFactory:
     """Makes the layers of one network: the settings that all its blocks share, said once."""
 
@@ -82,22 +101,14 @@ class DownBlock(nn.Module):
             self.downsamplers = nn.ModuleList([Downsample(channels)])
         self.has_attention, self.downsample = attention, downsample
 
-    def forward(
-        self,
-        x: Tensor,
-        temb: Tensor,
-        constants: Iterator[AttentionConstants],
-        num_frames: int,
-        guided: bool = False,
-        features: list[Tensor] | None = None,
-    ) -> list[Tensor]:
+    def forward(self, x: Tensor, given: Pass) -> list[Tensor]:
         """Returns the block's skip connections; the last is its output."""
         skips = []
         for j, resnet in enumerate(self.resnets):
-            x = resnet(x, temb)
+            x = resnet(x, given.temb)
             if self.has_attention:
-                x = self.attentions[j](x, next(constants), guided, features)
-            x = self.motion_modules[j](x, num_frames)
+                x = given.attend(self.attentions[j], x)
+            x = self.motion_modules[j](x, given.num_frames)
             skips.append(x)
         if self.downsample:
             skips.append(self.downsamplers[0](x))
@@ -113,19 +124,11 @@ class MidBlock(nn.Module):
         self.attentions = nn.ModuleList([make.attention(channels)])
         self.motion_modules = nn.ModuleList([make.motion(channels)] if motion else [])
 
-    def forward(
-        self,
-        x: Tensor,
-        temb: Tensor,
-        constants: Iterator[AttentionConstants],
-        num_frames: int,
-        guided: bool = False,
-        features: list[Tensor] | None = None,
-    ) -> Tensor:
-        x = self.attentions[0](self.resnets[0](x, temb), next(constants), guided, features)
+    def forward(self, x: Tensor, given: Pass) -> Tensor:
+        x = given.attend(self.attentions[0], self.resnets[0](x, given.temb))
         for motion in self.motion_modules:
-            x = motion(x, num_frames)
-        return self.resnets[1](x, temb)
+            x = motion(x, given.num_frames)
+        return self.resnets[1](x, given.temb)
 
 
 class UpBlock(nn.Module):
@@ -157,24 +160,15 @@ class UpBlock(nn.Module):
             self.upsamplers = nn.ModuleList([Upsample(channels)])
         self.has_attention, self.upsample, self.tapped = attention, upsample, tapped
 
-    def forward(
-        self,
-        x: Tensor,
-        temb: Tensor,
-        skips: list[Tensor],
-        constants: Iterator[AttentionConstants],
-        num_frames: int,
-        guided: bool = False,
-        features: list[Tensor] | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], given: Pass) -> Tensor:
         """`skips` is consumed from its end. Returns the block's output (of a tapped block: its last feature)."""
         for j, resnet in enumerate(self.resnets):
-            x = resnet(torch.cat([x, repeat_rows(skips.pop(), x.shape[0])], dim=1), temb)
+            x = resnet(torch.cat([x, repeat_rows(skips.pop(), x.shape[0])], dim=1), given.temb)
             if self.tapped and j == len(self.resnets) - 1:
                 return self.attentions[j](x)
             if self.has_attention:
-                x = self.attentions[j](x, next(constants), guided, features)
-            x = self.motion_modules[j](x, num_frames)
+                x = given.attend(self.attentions[j], x)
+            x = self.motion_modules[j](x, given.num_frames)
         if self.upsample:
             height, width = skips[-1].shape[-2:]
             x = self.upsamplers[0](x, (height, width))

@@ -1,15 +1,12 @@
 """Time embedding, down blocks and mid block: what the UNet, the RefNet and the flow encoder have in common."""
 
-from collections.abc import Iterator
-
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
 
 from hero_rt.models.attention import AttentionConstants, SpatialTransformer
-from hero_rt.models.blocks import BlockFactory, DownBlock, MidBlock, UpBlock
-from hero_rt.spec.config import Im3Placement
+from hero_rt.models.blocks import BlockFactory, DownBlock, MidBlock, Pass, UpBlock
 
 
 class Encoder3D(ModelMixin, ConfigMixin):
@@ -18,25 +15,24 @@ class Encoder3D(ModelMixin, ConfigMixin):
     down_blocks: nn.ModuleList
     mid_block: MidBlock
 
-    def _build_encoder(
-        self,
-        block_out_channels: tuple[int, int, int, int],
-        num_attention_heads: int,
-        cross_attention_dim: int,
-        norm_num_groups: int,
-        mid_motion: bool,
-        im3_placement: Im3Placement,
-    ) -> BlockFactory:
-        base = block_out_channels[0]
+    def _build_encoder(self) -> BlockFactory:
+        """Make the parts by the registered config. Returns the factory of the decoder's."""
+        config, base = self.config, self.config.block_out_channels[0]
         self.time_channels = base
         self.time_embedding = TimestepEmbedding(base, 4 * base)
-        make = BlockFactory(num_attention_heads, cross_attention_dim, norm_num_groups, 4 * base, im3_placement)
-        inputs = (base, *block_out_channels[:-1])
+        make = BlockFactory(
+            config.num_attention_heads,
+            config.cross_attention_dim,
+            config.norm_num_groups,
+            4 * base,
+            config.im3_placement,
+        )
+        inputs = (base, *config.block_out_channels[:-1])
         self.down_blocks = nn.ModuleList(
             DownBlock(make, c_in, c_out, attention=i < 3, downsample=i < 3)
-            for i, (c_in, c_out) in enumerate(zip(inputs, block_out_channels, strict=True))
+            for i, (c_in, c_out) in enumerate(zip(inputs, config.block_out_channels, strict=True))
         )
-        self.mid_block = MidBlock(make, block_out_channels[-1], mid_motion)
+        self.mid_block = MidBlock(make, config.block_out_channels[-1], config.mid_motion)
         return make
 
     def embed_time(self, timestep: Tensor) -> Tensor:
@@ -47,20 +43,12 @@ class Encoder3D(ModelMixin, ConfigMixin):
         sinusoid = get_timestep_embedding(timestep.float(), self.time_channels, True, 0)
         return F.silu(self.time_embedding(sinusoid.to(self.time_embedding.linear_1.weight.dtype)))
 
-    def encode(
-        self,
-        x: Tensor,
-        temb: Tensor,
-        constants: Iterator[AttentionConstants],
-        num_frames: int,
-        guided: bool = False,
-        features: list[Tensor] | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
+    def encode(self, x: Tensor, given: Pass) -> tuple[Tensor, list[Tensor]]:
         """x: [B·F, C0, h, w], conv_in's output. Returns the mid block's output and the 12 skip connections."""
         skips = [x]
         for block in self.down_blocks:
-            skips += block(skips[-1], temb, constants, num_frames, guided, features)
-        return self.mid_block(skips[-1], temb, constants, num_frames, guided, features), skips
+            skips += block(skips[-1], given)
+        return self.mid_block(skips[-1], given), skips
 
     def spatial_attentions(self) -> list[SpatialTransformer]:
         """In execution order: down, mid, up (diffusers registers mid last)."""

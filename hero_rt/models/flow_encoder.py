@@ -4,6 +4,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from torch import Tensor, nn
 
+from hero_rt.models.blocks import Pass
 from hero_rt.models.encoder import Encoder3D
 from hero_rt.spec.config import Im3Placement, OfeTimestep
 
@@ -29,14 +30,7 @@ class FlowEncoder3D(Encoder3D):
         ofe_timestep: OfeTimestep = "zero",
     ):
         super().__init__()
-        self._build_encoder(
-            block_out_channels,
-            num_attention_heads,
-            cross_attention_dim,
-            norm_num_groups,
-            mid_motion,
-            im3_placement,
-        )
+        self._build_encoder()
         base = block_out_channels[0]
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(base, 3, embedding_channels)
         self.controlnet_cond_embedding.conv_out.reset_parameters()
@@ -55,9 +49,9 @@ class FlowEncoder3D(Encoder3D):
         """flow_mask: [B·F, 3, H, W] (flow x, flow y, mask); clip_embeds [B·F, 1, D]; openclip_embeds [B·F, L, D];
         timestep: [1], zero unless synced. Returns 13 residuals [B·F, C, h, w]: 12 down, mid.
         """
-        temb = self.embed_time(timestep)
-        reads = iter(self.project_semantic(clip_embeds, openclip_embeds))
-        x, skips = self.encode(self.controlnet_cond_embedding(flow_mask), temb, reads, num_frames)
+        constants = iter(self.project_semantic(clip_embeds, openclip_embeds))
+        given = Pass(self.embed_time(timestep), constants, num_frames)
+        x, skips = self.encode(self.controlnet_cond_embedding(flow_mask), given)
         down = [conv(skip) for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         return [*down, self.controlnet_mid_block(x)]
 

@@ -123,10 +123,6 @@ class HeroModel:
         for module in self._parts.values():
             nn.Module.to(module, device=self.device, dtype=self.dtype)
 
-    def release(self) -> None:
-        """Forget the parts made so far; asking again makes them again."""
-        self._parts.clear()
-
     def save_pretrained(self, folder: str | Path, scheduler: Any = None) -> None:
         """Write the checkpoint as a diffusers-style folder: model_index.json, and config.json + safetensors a part.
 

@@ -3,6 +3,7 @@
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from hero_rt.models.blocks import Pass
 from hero_rt.models.encoder import Encoder3D, build_up_blocks
 from hero_rt.spec.config import LATENT_CHANNELS, NUM_ATTENTIONS, Im3Placement
 
@@ -24,14 +25,7 @@ class RefNet3D(Encoder3D):
         im3_placement: Im3Placement = "attention",
     ):
         super().__init__()
-        make = self._build_encoder(
-            block_out_channels,
-            num_attention_heads,
-            cross_attention_dim,
-            norm_num_groups,
-            mid_motion,
-            im3_placement,
-        )
+        make = self._build_encoder()
         self.conv_in = nn.Conv2d(LATENT_CHANNELS, block_out_channels[0], 3, padding=1)
         self.up_blocks = build_up_blocks(make, block_out_channels, tapped=True)
 
@@ -43,11 +37,11 @@ class RefNet3D(Encoder3D):
         Returns the input of every spatial self-attention (norm1's output), 16 x [B·F, S, C]: down, mid, up.
         """
         features: list[Tensor] = []
-        temb = self.embed_time(timestep)
-        reads = iter(self.project_semantic(clip_embeds, openclip_embeds))
-        x, skips = self.encode(self.conv_in(latents), temb, reads, num_frames, features=features)
+        constants = iter(self.project_semantic(clip_embeds, openclip_embeds))
+        given = Pass(self.embed_time(timestep), constants, num_frames, features=features)
+        x, skips = self.encode(self.conv_in(latents), given)
         for block in self.up_blocks:
-            x = block(x, temb, skips, reads, num_frames, features=features)
+            x = block(x, skips, given)
         features.append(x)
         assert len(features) == NUM_ATTENTIONS
         return features

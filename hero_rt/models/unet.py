@@ -8,6 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from hero_rt.models.attention import AttentionConstants
+from hero_rt.models.blocks import Pass
 from hero_rt.models.encoder import Encoder3D, build_up_blocks
 from hero_rt.spec.config import LATENT_CHANNELS, Im3Placement
 
@@ -30,14 +31,7 @@ class UNet3D(Encoder3D):
         im3_placement: Im3Placement = "attention",
     ):
         super().__init__()
-        make = self._build_encoder(
-            block_out_channels,
-            num_attention_heads,
-            cross_attention_dim,
-            norm_num_groups,
-            mid_motion,
-            im3_placement,
-        )
+        make = self._build_encoder()
         base = block_out_channels[0]
         # noise 4, mask 1, masked latents 4
         self.conv_in = nn.Conv2d(2 * LATENT_CHANNELS + 1, base, 3, padding=1)
@@ -69,16 +63,14 @@ class UNet3D(Encoder3D):
         Returns the predicted noise, [B·F, 4, h, w], or [2·B·F, 4, h, w] in the order uncond, cond.
         """
         dtype = self.conv_in.weight.dtype
-        temb = self.embed_time(timestep)
-        reads = iter(constants)
-        x = self.conv_in(torch.cat([sample.to(dtype), condition], dim=1))
-        x, skips = self.encode(x, temb, reads, num_frames, guided)
+        given = Pass(self.embed_time(timestep), iter(constants), num_frames, guided)
+        x, skips = self.encode(self.conv_in(torch.cat([sample.to(dtype), condition], dim=1)), given)
         if flow_residuals:
             *down, mid = flow_residuals
             x = _add_rows(x, mid)
             skips = [_add_rows(skip, residual) for skip, residual in zip(skips, down, strict=True)]
         for block in self.up_blocks:
-            x = block(x, temb, skips, reads, num_frames, guided)
+            x = block(x, skips, given)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 

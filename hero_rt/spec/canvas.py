@@ -47,11 +47,6 @@ class Canvas:
             )
 
     @classmethod
-    def from_padding(cls, width: int, height: int, padding: tuple[int, int, int, int]) -> "Canvas":
-        """padding: top, right, bottom, left in pixels (CSS order)."""
-        return cls(width, height, *padding)
-
-    @classmethod
     def from_size(
         cls, width: int, height: int, target_width: int, target_height: int, anchor: str = "center"
     ) -> "Canvas":

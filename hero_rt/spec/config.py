@@ -98,21 +98,10 @@ class HeroConfig:
     @property
     def residual_levels(self) -> tuple[tuple[int, int], ...]:
         """(channel level, spatial level) of each of the 13 flow residuals: 12 of the encoder, then the mid block."""
-        return (
-            (0, 0),
-            (0, 0),
-            (0, 0),
-            (0, 1),
-            (1, 1),
-            (1, 1),
-            (1, 2),
-            (2, 2),
-            (2, 2),
-            (2, 3),
-            (3, 3),
-            (3, 3),
-            (3, 3),
-        )
+        levels = [(0, 0)]
+        for level in range(4):
+            levels += [(level, level)] * 2 + [(level, level + 1)] * (level < 3)
+        return (*levels, (3, 3))
 
 
 _DDIM = {  # Stable Diffusion 1.5's scheduler

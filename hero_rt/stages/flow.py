@@ -55,9 +55,7 @@ def flow_mask(flow: np.ndarray, canvas: Canvas, flow_scale: float | None = None)
     out = torch.zeros(len(flow), 3, canvas.model_height, canvas.model_width)
     units = (canvas.model_width, canvas.model_height) if flow_scale is None else (flow_scale, flow_scale)
     size = torch.tensor(units).view(2, 1, 1)
-    rows = slice(canvas.top, canvas.top + canvas.source_height)
-    columns = slice(canvas.left, canvas.left + canvas.source_width)
-    out[:, :2, rows, columns] = torch.from_numpy(flow) / size
+    out[:, :2, *canvas.source] = torch.from_numpy(flow) / size
     out[:, 2:] = pixel_mask(canvas)
     return out
 

@@ -26,8 +26,6 @@ def contact_sheet(result: np.ndarray, canvas: Canvas, columns: int = 6) -> Image
     )
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
-    rows = slice(canvas.top, canvas.top + canvas.source_height)
-    inside = slice(canvas.left, canvas.left + canvas.source_width)
     for row, text in enumerate((f"input: {canvas.describe()}", "output")):
         top = _MARGIN + row * (_LABEL + height + _MARGIN)
         draw.text((_MARGIN, top), text, fill="black", font=font)
@@ -35,7 +33,7 @@ def contact_sheet(result: np.ndarray, canvas: Canvas, columns: int = 6) -> Image
             tile = result[index]
             if row == 0:
                 tile = np.full_like(tile, _GREY)
-                tile[rows, inside] = result[index, rows, inside]
+                tile[canvas.source] = result[index][canvas.source]
             image = Image.fromarray(tile)
             if shrink < 1:
                 image = image.resize((width, height), Image.Resampling.LANCZOS)

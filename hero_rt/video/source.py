@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
+from hero_rt.closable import Closable
 from hero_rt.errors import UsageError
 
 
-class VideoSource(ABC):
+class VideoSource(Closable, ABC):
     """A clip that yields its frames once, lazily. width and height are those of the frames it yields.
 
     num_frames is None where the container does not say. audio_file is the file whose audio belongs to the clip, if any.
@@ -29,17 +29,6 @@ class VideoSource(ABC):
     @abstractmethod
     def frames(self) -> Iterator[np.ndarray]:
         """uint8 [h, w, 3] RGB, one after the other. Raises VideoError where the clip cannot be read to its end."""
-
-    def close(self) -> None:  # noqa: B027
-        """Release what is open; there may be nothing."""
-
-    def __enter__(self) -> "VideoSource":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class FrameArray(VideoSource):

@@ -97,7 +97,7 @@ def test_attention_to_a_few_keys_is_two_products_and_a_softmax():
 def test_inspect_counts_the_packages_kernels(decoder_folder):
     engine = inspect_folder(decoder_folder).engines[0]
     convolutions = sum(count for name, count in engine.layers.items() if "convolution" in name)
-    assert convolutions == engine.operators["aten.conv2d"] == 27
+    assert convolutions == engine.contents["operators"]["aten.conv2d"] == 27
     assert any("scaled_dot_product" in name for name in engine.attention)
 
 

@@ -27,7 +27,7 @@ def test_operators_and_weights_are_those_of_the_files(engine_folder, tmp_path, c
         model = onnx.load(engine_folder / engine.file, load_external_data=False)
         assert told["layers"] == Counter(node.op_type for node in model.graph.node)
         assert told["weights_bytes"] == sum(manifest.files[name].bytes for name in engine.weights)
-        assert sum(told["weights_by_type"].values()) == pytest.approx(told["weights_bytes"], rel=0.05)
+        assert sum(told["contents"]["weights_by_type"].values()) == pytest.approx(told["weights_bytes"], rel=0.05)
         assert ("TemporalAttentionIM3" in told["attention"]) == (engine.contents["hero_nodes"] > 0)
 
 

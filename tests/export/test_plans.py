@@ -144,10 +144,12 @@ def test_inspect_tells_layers_memory_and_what_computes_attention(plans, tmp_path
     err = capsys.readouterr().err
     assert "tensorrt-rtx 1.7.1.116, fp16, for sm_80, sm_89, sm_120; all files intact" in err
     assert "as its builder logged them (tensorrt-rtx engines run on NVIDIA GPUs" in err
-    engines = {engine["engine"]: engine for engine in json.loads(report.read_text())["engines"]}
+    engines = {
+        f"{engine['submodule']} {engine['profile']}": engine for engine in json.loads(report.read_text())["engines"]
+    }
     step = engines["unet_step 64x64x16"]
     assert "SOFTMAX" in step["attention"]
-    assert step["activation_bytes"] > 0
+    assert step["contents"]["activation_bytes"] > 0
     assert sum(step["layers"].values()) > 1000
 
 

@@ -15,7 +15,7 @@ from hero_export.engine_build import BuildSettings
 from hero_export.onnx import export_onnx
 from hero_export.plugin import explain, library_path, resolve_plugin
 from hero_export.tensorrt_plan import build_plan
-from hero_rt.engines.tensorrt import BACKENDS
+from hero_rt.engines.tensorrt import TENSORRT, TENSORRT_RTX
 from hero_rt.errors import EngineError, HeroError, UsageError
 from hero_rt.models import HeroModel
 from hero_rt.spec.profile import Profile
@@ -26,7 +26,7 @@ SM89 = TensorRTOptions(compute_capabilities=("sm_89",))
 
 @pytest.fixture(scope="module")
 def trt():
-    return BACKENDS["tensorrt-rtx"].module()
+    return TENSORRT_RTX.module()
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_enterprise_tensorrt_takes_no_targets_and_its_absence_names_the_package(
     with pytest.raises(UsageError, match="sm_89: tensorrt builds for the present GPU only"):
         check_options("tensorrt", SimpleNamespace(), SM89, None)
     with pytest.raises(EngineError, match=r"pip install 'hero-runtime\[tensorrt\]'"):
-        BACKENDS["tensorrt"].module()
+        TENSORRT.module()
 
 
 @pytest.mark.parametrize(

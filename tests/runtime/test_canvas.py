@@ -19,7 +19,7 @@ sizes = st.tuples(st.integers(1, 60), st.integers(1, 60))
 def test_padding_adds_up_and_the_model_size_is_the_next_multiple_of_8(size, padding):
     width, height = size
     top, right, bottom, left = padding
-    canvas = Canvas.from_padding(width, height, padding)
+    canvas = Canvas(width, height, *padding)
     assert (canvas.width, canvas.height) == (left + width + right, top + height + bottom)
     for model, target in ((canvas.model_width, canvas.width), (canvas.model_height, canvas.height)):
         assert model % 8 == 0
@@ -77,8 +77,8 @@ def test_an_anchor_places_the_source_in_the_target(anchor, left, top):
 @pytest.mark.parametrize(
     ("make", "seen"),
     [
-        pytest.param(lambda: Canvas.from_padding(8, 8, (0, -3, 0, 0)), "right is -3", id="negative-padding"),
-        pytest.param(lambda: Canvas.from_padding(8, 8, (0, 0, 0, 0)), "nothing to generate", id="no-padding"),
+        pytest.param(lambda: Canvas(8, 8, 0, -3, 0, 0), "right is -3", id="negative-padding"),
+        pytest.param(lambda: Canvas(8, 8, 0, 0, 0, 0), "nothing to generate", id="no-padding"),
         pytest.param(lambda: Canvas.from_size(8, 8, 8, 8), "nothing to generate", id="target-equals-source"),
         pytest.param(lambda: Canvas.from_size(64, 48, 128, 40), "128x40 is smaller", id="target-smaller"),
         pytest.param(lambda: Canvas.from_size(8, 8, 16, 16, "middle"), "'middle'", id="unknown-anchor"),
@@ -106,7 +106,7 @@ def test_describe_shows_the_sides():
 @given(size=sizes, padding=sides)
 def test_placed_pixels_and_masks_agree_with_a_plain_numpy_canvas(size, padding):
     (width, height), (top, _, _, left) = size, padding
-    canvas = Canvas.from_padding(width, height, padding)
+    canvas = Canvas(width, height, *padding)
     frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     expected = np.zeros((2, canvas.model_height, canvas.model_width, 3))
     expected[:, top : top + height, left : left + width] = frames / 127.5 - 1
@@ -122,7 +122,7 @@ def test_placed_pixels_and_masks_agree_with_a_plain_numpy_canvas(size, padding):
 
 
 def test_finished_frames_are_known_everywhere_and_their_strip_repeats_the_edge():
-    canvas = Canvas.from_padding(10, 10, (1, 2, 2, 1))  # 13x13 in a model frame of 16x16
+    canvas = Canvas(10, 10, 1, 2, 2, 1)  # 13x13 in a model frame of 16x16
     finished = np.random.default_rng(0).integers(0, 256, (3, 13, 13, 3), dtype=np.uint8)
     placed = place_finished(canvas, finished)
     expected = np.pad(finished, ((0, 0), (0, 3), (0, 3), (0, 0)), mode="edge") / 127.5 - 1
@@ -133,7 +133,7 @@ def test_finished_frames_are_known_everywhere_and_their_strip_repeats_the_edge()
 @given(size=sizes, padding=sides, feather=st.sampled_from([0, 1, 8, 50]))
 def test_source_pixels_come_back_bit_exact_and_far_pixels_are_the_models(size, padding, feather):
     (width, height), (top, _, _, left) = size, padding
-    canvas = Canvas.from_padding(width, height, padding)
+    canvas = Canvas(width, height, *padding)
     random = np.random.default_rng(1)
     source = random.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     levels = random.integers(0, 256, (2, canvas.model_height, canvas.model_width, 3))
@@ -155,7 +155,7 @@ def test_source_pixels_come_back_bit_exact_and_far_pixels_are_the_models(size, p
 def test_the_seam_is_what_its_definition_says_pixel_by_pixel(size, padding, feather):
     """float64, one generated pixel at a time: the nearest source pixel's surroundings, and their mean difference."""
     (width, height), (top, _, _, left) = size, padding
-    canvas = Canvas.from_padding(width, height, padding)
+    canvas = Canvas(width, height, *padding)
     random = np.random.default_rng(3)
     source = random.integers(0, 256, (1, height, width, 3), dtype=np.uint8)
     made = random.uniform(-1, 1, (canvas.model_height, canvas.model_width, 3))
@@ -174,7 +174,7 @@ def test_the_seam_is_what_its_definition_says_pixel_by_pixel(size, padding, feat
 
 
 def test_a_shift_in_colour_leaves_no_step_at_the_seam_and_fades_monotonically():
-    canvas = Canvas.from_padding(32, 32, (0, 32, 0, 0))
+    canvas = Canvas(32, 32, 0, 32, 0, 0)
     source = np.full((1, 32, 32, 3), 100, np.uint8)
     generated = torch.full((1, 3, 32, 64), 140 / 127.5 - 1)
     row = composite(canvas, generated, source, feather=8)[0, 16, :, 0].astype(int)
@@ -186,7 +186,7 @@ def test_a_shift_in_colour_leaves_no_step_at_the_seam_and_fades_monotonically():
 
 
 def test_without_a_difference_the_feather_changes_nothing():
-    canvas = Canvas.from_padding(24, 24, (8, 8, 8, 8))
+    canvas = Canvas(24, 24, 8, 8, 8, 8)
     whole = np.random.default_rng(2).integers(0, 256, (1, 40, 40, 3), dtype=np.uint8)
     generated = torch.from_numpy(whole / 127.5 - 1).permute(0, 3, 1, 2).float()
     np.testing.assert_array_equal(composite(canvas, generated, whole[:, 8:32, 8:32].copy(), 8), whole)
@@ -194,7 +194,7 @@ def test_without_a_difference_the_feather_changes_nothing():
 
 def test_fine_texture_lost_by_the_model_is_not_drawn_out_as_streaks():
     """A source of black and white columns beside a flat grey of the same mean: the grey must stay."""
-    canvas = Canvas.from_padding(64, 32, (16, 0, 0, 0))
+    canvas = Canvas(64, 32, 16, 0, 0, 0)
     source = np.zeros((1, 32, 64, 3), np.uint8)
     source[:, :, ::2] = 255
     grey = torch.zeros(1, 3, 48, 64)
@@ -216,4 +216,4 @@ def test_fine_texture_lost_by_the_model_is_not_drawn_out_as_streaks():
 )
 def test_frames_that_do_not_fit_are_refused(call):
     with pytest.raises(UsageError):
-        call(Canvas.from_padding(8, 8, (4, 4, 4, 4)))
+        call(Canvas(8, 8, 4, 4, 4, 4))

@@ -49,7 +49,7 @@ def test_frames_of_another_kind_are_refused(frames):
 
 
 def test_flow_is_divided_by_the_canvas_and_zero_where_unknown():
-    canvas = Canvas.from_padding(20, 12, (3, 5, 1, 7))  # 32x16
+    canvas = Canvas(20, 12, 3, 5, 1, 7)  # 32x16
     flow = np.random.default_rng(0).normal(size=(2, 2, 12, 20)).astype(np.float32)
     encoded = flow_mask(flow, canvas)
     assert encoded.shape == (2, 3, 16, 32)
@@ -63,7 +63,7 @@ def test_flow_is_divided_by_the_canvas_and_zero_where_unknown():
 def test_flow_scale_is_the_pixels_that_become_one_on_any_canvas():
     flow = np.random.default_rng(0).normal(size=(2, 2, 12, 20)).astype(np.float32)
     for padding in ((3, 5, 1, 7), (0, 44, 4, 0)):
-        canvas = Canvas.from_padding(20, 12, padding)
+        canvas = Canvas(20, 12, *padding)
         encoded = flow_mask(flow, canvas, flow_scale=4.0)
         top, left = padding[0], padding[3]
         np.testing.assert_allclose(encoded[:, :2, top : top + 12, left : left + 20], flow / 4, rtol=1e-6)

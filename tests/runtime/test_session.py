@@ -70,7 +70,7 @@ def test_the_flow_between_two_frames_is_estimated_once_and_as_without_windows(mo
         == len(set(pairs))
         == (len(windows) * 15 if overlap < 2 else (len(windows) - 1) * (16 - overlap) + 15)
     )
-    canvas = Canvas.from_padding(80, 64, PAD)
+    canvas = Canvas(80, 64, *PAD)
     for seen, window in zip(given_flow, windows, strict=True):
         assert torch.equal(seen, flow_mask(optical_flow(window), canvas, engines.config.flow_scale)[:, :2])
 

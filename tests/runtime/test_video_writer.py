@@ -209,7 +209,7 @@ def test_unreadable_audio_is_laid_to_the_source_not_the_target(tmp_path):
 
 
 def test_a_contact_sheet_of_large_frames_stays_small():
-    canvas = Canvas.from_padding(1280, 720, (0, 320, 0, 320))
+    canvas = Canvas(1280, 720, 0, 320, 0, 320)
     sheet = contact_sheet(black(9, 720, 1920), canvas, columns=6)
     assert sheet.width < 6 * 400
     pixels = np.asarray(sheet)

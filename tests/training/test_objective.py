@@ -55,7 +55,6 @@ def test_loss_is_equation_1_on_what_inference_predicts(small, example, predictio
     alpha = scheduler.alphas_cumprod[400].double()
     noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise[0]
     truth = noise[0].double() if prediction_type == "epsilon" else alpha.sqrt() * noise[0] - (1 - alpha).sqrt() * clean
-    model.release()
     predicted = inference(HeroModel.random(config), example, noisy.float(), t, guided=False)
     assert float(loss) == pytest.approx(float((predicted.double() - truth).square().mean()), rel=1e-5)
 

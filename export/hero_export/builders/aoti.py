@@ -38,20 +38,17 @@ class AotiBuilder(Builder):
     def target(self, options: AotiOptions) -> "Target":
         import torch
 
-        from hero_rt.engines import aoti
-
-        return aoti.this_machine(torch.device(options.device) if options.device else aoti.default_device())
+        return self.backend().this_machine(torch.device(options.device or self.backend().default_device()))
 
     def flags(self, options: AotiOptions) -> dict[str, Any]:
         return {"max_autotune": options.max_autotune}
 
     def make(self, job: EngineJob) -> Made:
         from hero_export.aoti_package import compile_aoti
-        from hero_rt.engines import aoti
 
         assert isinstance(job.profile, Profile)  # ranges are refused before anything is built
         # a package is for the device that it is traced on
-        model = job.model(job.options.device or str(aoti.default_device()))
+        model = job.model(job.options.device or str(self.backend().default_device()))
         done = compile_aoti(model, job.submodule, job.profile, job.path, job.options.max_autotune)
         return Made(done.seconds, {"nodes": done.nodes, "operators": done.operators})
 

@@ -86,6 +86,12 @@ class Builder(ABC):
     default_dtype = "fp32"
     takes_ranges = True
 
+    def backend(self) -> Any:
+        """What runs engines of this format."""
+        from hero_rt.engines.backend import backend
+
+        return backend(self.format)
+
     def resolve(self, options: Any) -> Any:
         """Fill in what was left open, for this machine. Raises UsageError or HeroError where it cannot build here."""
         return options
@@ -103,10 +109,7 @@ class Builder(ABC):
 
     def target(self, options: Any) -> "Target":
         """The library and the device that engines are built for. Raises EngineError where it is missing."""
-        from hero_rt.engines.backend import backend
-
-        chosen = backend(self.format)
-        return chosen.this_machine(chosen.default_device())
+        return self.backend().this_machine(self.backend().default_device())
 
     def flags(self, options: Any) -> dict[str, Any]:
         """What of the options determines an engine."""
@@ -133,12 +136,9 @@ class Builder(ABC):
         """A format runs where its library is, and that library builds it too."""
         import torch
 
-        from hero_rt.engines.backend import backend
-
-        chosen = backend(self.format)
         try:
-            device = chosen.default_device()
-            chosen.this_machine(device)
+            device = self.backend().default_device()
+            self.backend().this_machine(device)
         except EngineError as error:
             return FormatStatus(format=self.format, runs_on=[], builds=False, missing=str(error))
         missing = None
@@ -150,9 +150,4 @@ class Builder(ABC):
 
 def graph_contents(graph: "OnnxExport") -> dict[str, Any]:
     """What the manifest keeps of an exported graph."""
-    return {
-        "nodes": graph.nodes,
-        "hero_nodes": graph.hero_nodes,
-        "operators": graph.operators,
-        "weights_by_type": graph.weights_by_type,
-    }
+    return {name: getattr(graph, name) for name in ("nodes", "hero_nodes", "operators", "weights_by_type")}

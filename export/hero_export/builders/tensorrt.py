@@ -79,15 +79,10 @@ class TensorRTBuilder(Builder):
     def __init__(self, format: str):
         self.format = format
 
-    def _backend(self) -> Any:
-        from hero_rt.engines.tensorrt import BACKENDS
-
-        return BACKENDS[self.format]
-
     def resolve(self, options: TensorRTOptions) -> TensorRTOptions:
         from hero_export.plugin import resolve_plugin
 
-        checked = check_options(self.format, self._backend().module(), options, _present_gpu())
+        checked = check_options(self.format, self.backend().module(), options, _present_gpu())
         return checked.model_copy(update={"plugin": resolve_plugin(self.format, checked.plugin)})
 
     def notes(self, options: TensorRTOptions) -> list[str]:
@@ -96,7 +91,7 @@ class TensorRTBuilder(Builder):
         return [explain(self.format, options.plugin)]
 
     def target(self, options: TensorRTOptions) -> "Target":
-        chosen = self._backend()
+        chosen = self.backend()
         if options.compute_capabilities:
             target = chosen.library()
             target.compute_capabilities = list(options.compute_capabilities)
@@ -131,7 +126,7 @@ class TensorRTBuilder(Builder):
         job.progress("export", 1, 1)
         _give_back_memory()
         plan = build_plan(
-            self._backend().module(), graph.path, job.path, job.options, job.options.plugin, job.progress, _ranges(job)
+            self.backend().module(), graph.path, job.path, job.options, job.options.plugin, job.progress, _ranges(job)
         )
         contents = graph_contents(graph) | {
             "onnx_sha256": sha256_of(graph.path),
@@ -169,9 +164,9 @@ class TensorRTBuilder(Builder):
     def status(self) -> FormatStatus:
         builds = False
         try:
-            trt = self._backend().module()
+            trt = self.backend().module()
             builds = self.format == "tensorrt-rtx"
-            gpu = self._backend().this_machine(self._backend().default_device()).compute_capabilities[0]
+            gpu = self.backend().this_machine(self.backend().default_device()).compute_capabilities[0]
             check_options(self.format, trt, TensorRTOptions(), gpu)
         except (EngineError, UsageError) as error:  # this GPU may be none of its targets
             return FormatStatus(format=self.format, runs_on=[], builds=builds, missing=str(error))

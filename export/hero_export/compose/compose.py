@@ -13,7 +13,7 @@ from hero_export.compose import sources
 from hero_export.compose.report import Report
 from hero_export.compose.sources import Source
 from hero_rt.errors import UsageError
-from hero_rt.models.hero import HeroModel
+from hero_rt.models.hero import PARTS, HeroModel
 from hero_rt.models.refnet import RefNet3D
 from hero_rt.models.unet import UNet3D
 from hero_rt.spec.config import LATENT_CHANNELS, HeroConfig
@@ -82,7 +82,6 @@ class _Composition:
     def __init__(self, model: HeroModel, base: Source, motion: Source, adapter: Source):
         self.model, self.base, self.motion, self.adapter = model, base, motion, adapter
         self.read: dict[str, set[str]] = {source.label: set() for source in (base, motion, adapter)}
-        self.expected: set[str] = set()
         self.report = Report()
 
     def network(self, part: str) -> None:
@@ -115,7 +114,6 @@ class _Composition:
         unet = self.model["unet"].state_dict()
         for name, tensor in self.model["flow_encoder"].state_dict().items():
             key = f"flow_encoder/{name}"
-            self.expected.add(key)
             if zero := _zero_reason(name):
                 self._zero("flow_encoder", name, tensor, zero)
             elif name.startswith(_EMBEDDING) or start == "random":
@@ -137,7 +135,6 @@ class _Composition:
         theirs = module.state_dict()
         for name, tensor in self.model[part].state_dict().items():
             key = f"{part}/{name}"
-            self.expected.add(key)
             if name not in theirs or theirs[name].shape != tensor.shape:
                 seen = list(theirs[name].shape) if name in theirs else "missing"
                 raise UsageError(f"{label}: {name} is {seen}, this preset takes {list(tensor.shape)}")
@@ -151,10 +148,10 @@ class _Composition:
             explained = {key: why for key in unread if (why := source.ignored.get(key) or _unused_reason(key))}
             self.report.unused |= {f"{source.label}: {key}": why for key, why in explained.items()}
             left_over[source.label] = unread - explained.keys()
-        self.report.require_explained(self.expected, left_over)
+        whole = {f"{part}/{name}" for part in PARTS for name in self.model[part].state_dict()}
+        self.report.require_explained(whole, left_over)
 
     def _copy(self, part: str, name: str, tensor: Tensor, source: Source, key: str) -> None:
-        self.expected.add(f"{part}/{name}")
         if key not in source.weights:
             raise UsageError(f"{source.label} has no {key}, which {part}/{name} starts from")
         value = source.weights[key]
@@ -177,14 +174,12 @@ class _Composition:
         channels = min(tensor.shape[1], value.shape[1])
         tensor.zero_()
         tensor[:, :channels] = value[:, :channels]
-        self.expected.add(f"{part}/conv_in.weight")
         self.read[self.base.label].add("conv_in.weight")
         rest = f"; channels {channels} to {tensor.shape[1] - 1} zero" if channels < tensor.shape[1] else ""
         self.report.made[f"{part}/conv_in.weight"] = ("copied", f"{self.base.label}: conv_in.weight{rest}")
 
     def _zero(self, part: str, name: str, tensor: Tensor, why: str) -> None:
         tensor.zero_()
-        self.expected.add(f"{part}/{name}")
         self.report.made[f"{part}/{name}"] = ("zero", why)
 
 

@@ -15,7 +15,7 @@ import hero_export.tensorrt_log
 import hero_export.tensorrt_plan
 import hero_rt.engines.tensorrt
 from hero_rt.engines.manifest import Target
-from hero_rt.engines.tensorrt import BACKENDS, TensorRTEngine
+from hero_rt.engines.tensorrt import TENSORRT, TENSORRT_RTX, TensorRTEngine
 from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import FREE, TensorSpec
@@ -217,7 +217,7 @@ HERE = Target(library="tensorrt", library_version="10.14.1.48", gpu="NVIDIA H100
     ],
 )  # fmt: skip
 def test_a_manifest_says_whether_its_plans_run_here(built, message):
-    seen = BACKENDS["tensorrt"].mismatch(HERE.model_copy(update=built), HERE)
+    seen = TENSORRT.mismatch(HERE.model_copy(update=built), HERE)
     if message is None:
         assert seen is None
     else:
@@ -227,7 +227,7 @@ def test_a_manifest_says_whether_its_plans_run_here(built, message):
 
 def test_without_a_gpu_the_device_is_refused():
     with pytest.raises(EngineError, match="tensorrt-rtx engines run on NVIDIA GPUs; device cpu is not one"):
-        BACKENDS["tensorrt-rtx"].this_machine(CPU)
+        TENSORRT_RTX.this_machine(CPU)
 
 
 @pytest.mark.parametrize("name", fake_gpu.STANDS_FOR)

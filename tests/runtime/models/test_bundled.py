@@ -38,7 +38,7 @@ def test_engines_of_it_are_known_by_its_files():
 def test_it_continues_a_pan_that_a_smear_cannot(clip_that_pans):
     """A level pan of 3 px a frame: what one frame hides, another shows. Judged where it was hidden."""
     truth = clip_that_pans
-    canvas = Canvas.from_padding(96, 128, (0, 16, 0, 16))
+    canvas = Canvas(96, 128, 0, 16, 0, 16)
     source = np.ascontiguousarray(canvas.source_of(truth))
     outpainter = Outpainter.from_pretrained("hero-tiny")
     outpainter.set_progress_bar_config(disable=True)

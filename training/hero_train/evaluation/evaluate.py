@@ -90,7 +90,7 @@ def evaluate(
 def evaluation_canvas(size: int, ratio: float) -> Canvas:
     """The sides of a frame of `size` px that are hidden, so that the whole frame is the truth."""
     hidden = round(size * ratio / 2)
-    return Canvas.from_padding(size - 2 * hidden, size, (0, hidden, 0, hidden))
+    return Canvas(size - 2 * hidden, size, 0, hidden, 0, hidden)
 
 
 def evaluation_clips(videos: list[Path], frames: int, size: int) -> dict[str, tuple[bool, np.ndarray]]:
