@@ -1,4 +1,4 @@
-"""What this machine has, which engine formats it can build and run, and the command that adds what is missing."""
+"""Shows which engine formats this machine can build and run, and the command that installs a missing part."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 class Diagnosis(BaseModel):
-    """What `hero-export doctor --json` writes."""
+    """What this machine has, as `hero-export doctor --json` writes it."""
 
     python: str
     system: str
@@ -39,7 +39,7 @@ class Diagnosis(BaseModel):
 
 
 def diagnose() -> Diagnosis:
-    """Look at this machine; starts nothing and needs no GPU."""
+    """Return what this machine has. Nothing is started, and no GPU is needed."""
     gpus = []
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
