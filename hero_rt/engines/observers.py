@@ -18,7 +18,7 @@ from hero_rt.engines.engine import Binding, Engine, Observer
 class ChromeTrace(Observer):
     """Writes every engine run as a Chrome trace (chrome://tracing, Perfetto) when it is closed.
 
-    Times are the host's. On a GPU they are those of queueing the work.
+    Times are the host's. On a GPU they measure the queueing of the work.
     """
 
     def __init__(self, path: Path):
