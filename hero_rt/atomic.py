@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear complete or not at all."""
 
 import os
 import secrets
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_atomically(path: Path, data: Any) -> None:
-    """`data` (bytes, or anything with their buffer) as `path`; on any failure `path` is as it was. Raises OSError."""
+    """Write `data` (bytes or a buffer) as `path`. After a failure `path` is as it was. Raises OSError."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:

@@ -1,4 +1,4 @@
-"""Command-line options made from pydantic models: a field is an option."""
+"""Makes command-line options from pydantic models: a field becomes an option."""
 
 import inspect
 from collections.abc import Callable

@@ -47,7 +47,7 @@ class Workspace:
         current.wait_stream(self.stream)
 
     def scratch(self, size: int) -> Tensor:
-        """Return `size` bytes or more. Where an engine needs more than expected, earlier ones keep the smaller scratch."""
+        """Return `size` bytes or more. Engines that were opened before keep a smaller scratch."""
         if self._scratch is None or self._scratch.numel() < size:
             self._scratch = torch.empty(max(size, self._expected), dtype=torch.uint8, device=self.device)
         return self._scratch

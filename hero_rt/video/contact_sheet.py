@@ -1,4 +1,4 @@
-"""Input and output side by side in one picture, for looking at."""
+"""Draws input and output of a run in one picture."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,9 +12,9 @@ _LABEL = 22
 
 
 def contact_sheet(result: np.ndarray, canvas: Canvas, columns: int = 6) -> Image.Image:
-    """Two labelled rows of the same evenly spaced frames: the input on its grey canvas, and the output.
+    """Draw two labelled rows of the same evenly spaced frames: the input on a grey canvas, and the output.
 
-    result: uint8 [N, H, W, 3]. The input is read off it: its pixels come back as they went in.
+    result: uint8 [N, H, W, 3]. It contains the source's exact pixels, so the input is taken from it.
     """
     picked = np.linspace(0, len(result) - 1, min(columns, len(result))).round().astype(int)
     shrink = min(1.0, _MAX_SIDE / max(canvas.width, canvas.height))

@@ -1,4 +1,4 @@
-"""A video file as a clip: decoded as it is read, the right way up, and never shorter than it says in silence."""
+"""Reads a video file as a clip. Frames are decoded when needed and turned upright; a missing frame is an error."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
