@@ -20,7 +20,7 @@ _NO_TORCHVISION = "flow raft needs torchvision (pip install torchvision); dis ne
 
 
 def optical_flow(frames: np.ndarray, method: Literal["dis", "raft"] = "dis") -> np.ndarray:
-    """Return the flow from frame t to t+1, float32 [F, 2, h, w], x and y in pixels. The last frame repeats its predecessor.
+    """Return the flow from frame t to t+1, float32 [F, 2, h, w] (x, y) in pixels. The last repeats its predecessor.
 
     frames: uint8 [F, h, w, 3] RGB, before padding, because padded edges would corrupt the flow. A single frame has zero
     flow. "dis" is OpenCV's DIS (Kroeger et al. 2016) and has no weights. "raft" is torchvision's RAFT, if installed.
