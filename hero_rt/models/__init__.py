@@ -1,4 +1,4 @@
-"""The reference HERO model in PyTorch: the truth that every engine is compared with."""
+"""Holds the reference HERO model in PyTorch. Every engine is compared with it."""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Public weights as diffusers names them: from a folder, a single .safetensors file or the Hub; never from a pickle."""
+"""Reads public weights under diffusers' names from a folder, a .safetensors file or the Hub. It reads no pickle."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ _LDM_UNET = "model.diffusion_model."
 
 @dataclass(frozen=True)
 class Source:
-    """One named set of tensors. `ignored` are those that HERO never reads, with the reason, by key."""
+    """One named set of tensors. `ignored` maps the keys that HERO does not use to the reason."""
 
     label: str
     weights: Weights
@@ -32,9 +32,9 @@ class Source:
 
 
 def locate(name: str) -> Path:
-    """A local folder or file as it is; `owner/repo[/path]` through the Hub (HF_HUB_OFFLINE is honoured).
+    """Return a local folder or file as it is, or the download of `owner/repo[/path]` (HF_HUB_OFFLINE is honoured).
 
-    Raises UsageError naming what could not be had.
+    Raises UsageError, which names what is missing.
     """
     if Path(name).exists():
         return Path(name)
