@@ -93,4 +93,4 @@ def _raft_model() -> Any:
     try:
         return raft_large(weights=Raft_Large_Weights.DEFAULT).eval()
     except (OSError, RuntimeError) as error:  # no network, or a download that does not match its hash
-        raise UsageError(f"RAFT's weights cannot be had: {error}; flow method dis needs none") from error
+        raise UsageError(f"RAFT's weights cannot be loaded: {error}; flow method dis needs none") from error
