@@ -254,7 +254,7 @@ class OutpaintSession:
         return predict
 
     def _decode(self, home: Device, latents: Tensor, source: np.ndarray, flow: np.ndarray) -> np.ndarray:
-        """Latents [N, 4, h, w], N at least a window, to frames uint8 [N, H, W, 3]."""
+        """Decode latents [N, 4, h, w], N at least a window, to frames uint8 [N, H, W, 3]."""
         plan, size = self.plan, self.plan.window
         places = range(self._first, self._first + len(source))
         latents = with_texture_noise(latents, flow, home.engines.config.decode_noise, plan.request.seed, places)

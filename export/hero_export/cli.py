@@ -358,7 +358,7 @@ def main() -> None:
 
 
 def join_values(arguments: list[str]) -> list[str]:
-    """`--compute-capabilities 8.9 12.0`, as polygraphy takes it, with the values joined to one."""
+    """Join the values of `--compute-capabilities 8.9 12.0`, as polygraphy takes them, to one value."""
     joined: list[str] = []
     for word in arguments:
         follows = len(joined) > 1 and joined[-2] == "--compute-capabilities"

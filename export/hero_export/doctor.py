@@ -68,7 +68,7 @@ def _version(package: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """The newest CUDA version that the driver runs."""
+    """Return the newest CUDA version that the driver runs."""
     try:
         from cuda.bindings import runtime
     except ImportError:

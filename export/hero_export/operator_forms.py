@@ -23,7 +23,7 @@ _FP32, _FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 @onnxscript.script(_OPSET)
 def MultiHeadAttention(query, key, value, num_heads: int, scale: float):
-    """ONNX Runtime's operator of this name, as far as HERO needs it. query: [R, S, C]; key, value: [R, L, C]."""
+    """Define ONNX Runtime's operator as far as HERO needs it. query: [R, S, C]; key, value: [R, L, C]."""
     heads = op.Reshape(op.Constant(value_int=num_heads), op.Constant(value_ints=[1]))
     split = op.Concat(op.Constant(value_ints=[0, 0]), heads, op.Constant(value_ints=[-1]), axis=0)
     q = op.Transpose(op.Reshape(query, split), perm=[0, 2, 1, 3])  # [R, H, S, d]
@@ -62,7 +62,7 @@ def _composed_attention(
 
 
 def _fused_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """query, key, value: [R, heads, tokens, d]. The transposes cancel with those that PyTorch asks for around it."""
+    """Write ONNX Runtime's operator. query, key, value: [R, heads, tokens, d]. Its transposes cancel with PyTorch's."""
     _check(attn_mask, is_causal, enable_gqa)
     heads, width = query.shape[1], query.shape[-1]
     joined = op.Constant(value_ints=[0, 0, heads * width])
@@ -78,7 +78,7 @@ def _check(attn_mask: object, is_causal: bool, enable_gqa: bool) -> None:
 
 
 def _group_norm(x, num_groups, weight, bias, eps=1e-5, cudnn_enabled=True):
-    """x: [N, C, *]. In FP32 each group as an instance; FP16 states FP32 statistics, which only the definition can."""
+    """Write a group norm of x: [N, C, *]. In FP32 groups are instances; FP16 needs the definition, which has FP32 sums."""
     if x.dtype != _FP32:
         return op.GroupNormalization(x, weight, bias, num_groups=num_groups, epsilon=eps)
     ones, zeros = (op.Constant(value_floats=[value] * num_groups) for value in (1.0, 0.0))

@@ -67,8 +67,8 @@ class Workers:
             if process.exitcode is not None and process.exitcode > 0:
                 raise HeroError(f"building {submodule} at {profile} failed; its traceback stands above") from error
             raise HeroError(
-                f"the process building {submodule} at {profile} was killed, most often for want of memory; run the "
-                "command again with more free (finished engines are kept)"
+                f"the process building {submodule} at {profile} was killed, most often because memory ran out; free "
+                "some and run the command again (finished engines are kept)"
             ) from error
         finally:
             receiver.close()

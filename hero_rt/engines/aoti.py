@@ -41,7 +41,7 @@ def mismatch(built: Target, here: Target) -> str | None:
 
 
 def open_engine(path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()) -> Engine:
-    """One compiled package; on CUDA with static input buffers, and a CUDA graph from the second run on."""
+    """Open a compiled package. On CUDA it has static input buffers, and a CUDA graph from the second run on."""
     device = workspace.device
     try:
         # its own bookkeeping between threads cannot be captured in a graph

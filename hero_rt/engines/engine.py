@@ -237,9 +237,9 @@ class EngineSet(ABC):
 def check_tensors(
     engine: str, specs: Specs, tensors: Mapping[str, Tensor], bound: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Names, shapes and dtypes of `tensors` against `specs`; EngineError names the engine and the first mismatch.
+    """Compare names, shapes and dtypes of `tensors` with `specs`. EngineError names the engine and the first mismatch.
 
-    bound: of a run, what was bound and checked before; with it every input must be there.
+    bound: the checked constants of a run. If given, every input must be in it or in `tensors`.
     """
     for name, tensor in tensors.items():
         if name not in specs:

@@ -178,7 +178,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _seal(text: str) -> str:
-    """SHA-256 of manifest.json with 64 zeros where the hash itself stands."""
+    """Return the SHA-256 of manifest.json with 64 zeros in place of the hash itself."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

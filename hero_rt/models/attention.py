@@ -53,7 +53,7 @@ class ReferenceSelfAttention(_Projections):
     """
 
     def forward(self, x: Tensor, ref_k: Tensor | None, ref_v: Tensor | None) -> Tensor:
-        """x: [R, S, C]; ref_k, ref_v: [N, S, C] projected by `project_reference`, N divides R. Returns [R, S, C]."""
+        """Attend. x: [R, S, C]; ref_k, ref_v: [N, S, C] of `project_reference`, N divides R. Returns [R, S, C]."""
         k, v = self.to_k(x), self.to_v(x)
         if ref_k is not None and ref_v is not None:
             rows = x.shape[0]

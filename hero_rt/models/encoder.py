@@ -79,7 +79,7 @@ class Encoder3D(ModelMixin, ConfigMixin):
 def build_up_blocks(
     make: BlockFactory, block_out_channels: tuple[int, int, int, int], tapped: bool = False
 ) -> nn.ModuleList:
-    """The decoder half. Each block takes the skips of its level: two of the level's own resnets, one from above."""
+    """Make the decoder half. A block takes the skips of its level: two of the level's own resnets, one from above."""
     c0, c1, c2, c3 = block_out_channels
     plans = (  # input channels, skips in the order they are read, output channels
         (c3, (c3, c3, c2), c3),

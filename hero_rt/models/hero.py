@@ -155,7 +155,7 @@ class HeroModel:
 
 
 def make_part(config: HeroConfig, part: str) -> nn.Module:
-    """One part, newly initialised as training starts (zero-initialised layers at zero)."""
+    """Make one part, initialised as training starts (zero-initialised layers at zero)."""
     if part in ("unet", "refnet"):
         return PARTS[part](**config.network)
     if part == "flow_encoder":
@@ -230,7 +230,7 @@ def _load_part(folder: Path, part: str, variant: str | None) -> nn.Module:
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    """transformers draws a progress bar of its own for each encoder that it reads."""
+    """Hide the progress bar that transformers draws for each encoder."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -38,7 +38,7 @@ def propagated(frames: Tensor, known: Tensor, flow: np.ndarray, canvas: Canvas) 
 
 
 def camera_motion(flow: np.ndarray) -> np.ndarray:
-    """The similarity (turn, zoom, shift) that explains most of one flow field [2, h, w]: [3, 3], pixels of t to t+1."""
+    """Fit the similarity (turn, zoom, shift) that explains most of a flow field [2, h, w]. Returns [3, 3], t to t+1."""
     height, width = flow.shape[1:]
     y, x = (axis.ravel() for axis in np.mgrid[GRID // 2 : height : GRID, GRID // 2 : width : GRID])
     start = np.stack([x, y], axis=1).astype(np.float32)

@@ -75,7 +75,7 @@ class VideoFile(VideoSource):
         self._container.close()
 
     def _count(self) -> int | None:
-        """Frames that the header promises: of those stored, as many as the edit list shows."""
+        """Return the number of frames that the header promises: of the stored ones, as many as the edit list shows."""
         stored, duration = self._stream.frames, self._stream.duration
         if not stored or not duration:
             return stored or None

@@ -88,7 +88,7 @@ class _Composition:
         self.report = Report()
 
     def network(self, part: str) -> None:
-        """The UNet, or the RefNet, whose last attention ends at its norm."""
+        """Fill the UNet or the RefNet. The RefNet's last attention ends at its norm."""
         module = self.model[part]
         attentions = {id(attention): i for i, attention in _adapter_order(module)}
         ids = {
@@ -111,7 +111,7 @@ class _Composition:
                 self._copy(part, name, tensor, self.base, name)
 
     def flow_encoder(self, start: str) -> None:
-        """Random, or the encoder of the UNet just made; the embedding is random, the output convolutions are zero."""
+        """Fill the flow encoder at random or from the UNet. The embedding is random, the output convolutions zero."""
         if start not in ("unet", "random"):
             raise UsageError(f"the flow encoder starts from 'unet' or 'random', not {start!r}")
         unet = self.model["unet"].state_dict()
@@ -170,7 +170,7 @@ class _Composition:
         self.report.made[f"{part}/{name}"] = ("copied", f"{source.label}: {key}")
 
     def _conv_in(self, part: str, tensor: Tensor) -> None:
-        """9 channels in HERO's UNet (noise 4, mask 1, masked latents 4, as the inpainting UNet's), 4 in its RefNet."""
+        """Fill the first convolution: 9 channels in the UNet (noise 4, mask 1, masked latents 4), 4 in the RefNet."""
         value = self.base.weights["conv_in.weight"]
         if value.shape[1] not in (LATENT_CHANNELS, 2 * LATENT_CHANNELS + 1):
             raise UsageError(
@@ -191,7 +191,7 @@ class _Composition:
 
 
 def _adapter_order(module: UNet3D | RefNet3D) -> Iterator[tuple[int, nn.Module]]:
-    """IP-Adapter numbers the cross-attentions as diffusers registers them: down, up, mid."""
+    """Number the cross-attentions as IP-Adapter does, in the order in which diffusers registers them: down, up, mid."""
     blocks = [*module.down_blocks, *module.up_blocks, module.mid_block]
     attentions = [a for block in blocks for a in getattr(block, "attentions", []) if hasattr(a, "transformer_blocks")]
     # the RefNet lacks the last attention of the decoder, whose number stays free

@@ -31,7 +31,7 @@ class Report:
         """
         if missing := sorted(expected - self.made.keys()):
             raise UsageError(
-                f"{len(missing)} tensors come from nowhere, for instance {missing[0]}; the sources lack them"
+                f"{len(missing)} tensors have no source, for instance {missing[0]}; give sources that have them"
             )
         for source, keys in left_over.items():
             if keys:

@@ -54,7 +54,7 @@ def temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_h
 
     Args:
         q: [B, F, S, C] with F of 2 or more and C = num_heads · d. CUDA tensors of FP16, BF16 and FP32 use the Triton
-            kernel if F is at most 32, and d is a multiple of 8 and at most 160.
+            kernel. It takes F of at most 32, and d that is a multiple of 8 and at most 160.
         k: shape, dtype and device of q.
         v: shape, dtype and device of q.
         alpha: [1] on the device of q.
