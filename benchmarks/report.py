@@ -1,4 +1,4 @@
-"""docs/performance.md: targets, what must be computed, every run, what builds took, and the notes of people."""
+"""docs/performance.md: targets, what must be computed, every run and build, each with the notes on it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ COUNTED = (("hero-sd15", "fp16", 256), ("hero-sd15", "fp16", 512), ("hero-tiny",
 OPERATORS_SHOWN = 8
 INTRODUCTION = f"""# Performance
 
-Made by `python -m benchmarks report` from `benchmarks/results`. How to read the tables, and what people learned, \
-stands in [{NOTES}]({NOTES}) and is repeated at the end.
+`python -m benchmarks report` makes this page from `benchmarks/results` and `docs/{NOTES}`; do not edit it.
 """
 NO_GPU = "Nothing on this page was measured on a GPU: **not yet measured on a GPU**. `make gpu-report` does it.\n"
+READING, BUILDING = "How to read the tables", "Building engines"  # sections of the notes beside those of suites
 _Figure = Callable[[float], str]
 FIGURES: tuple[tuple[str, str, _Figure], ...] = (  # how a figure's key ends, its unit, and its text
     ("bytes_per_s", "GB/s", lambda value: f"{value / 1e9:,.1f}"),
@@ -61,11 +61,13 @@ def page(
     runs: Mapping[str, Run], builds: Mapping[str, dict[str, Any]], images: Mapping[str, list[str]], notes: str
 ) -> Iterator[str]:
     """The lines of the page. images: file names by the run that they show."""
+    sections = split_notes(notes)
     yield INTRODUCTION
     on_gpu = {name: run for name, run in runs.items() if run.environment.gpu}
     if not on_gpu:
         yield NO_GPU
     yield from target_table(list(runs.values()))
+    yield from take_note(sections, READING, titled=True)
     yield "## What must be computed and moved\n"
     yield from work_table()
     on_cpu = {name: run for name, run in runs.items() if name not in on_gpu}
@@ -79,11 +81,28 @@ def page(
                     yield f"`{name}`: {machine(run)}\n"
                     yield from suite_section(result)
                     yield from (f"![{image}]({IMAGES}/{image})\n" for image in images.get(name, []))
+            if any(run.find(suite) for run in chosen.values()):
+                yield from take_note(sections, f"{suite} {title.removeprefix('Measured ')}")
     if builds:
-        yield "## Building engines\n"
+        yield f"## {BUILDING}\n"
         for name, report in builds.items():
             yield from build_section(name, report)
-    yield notes
+        yield from take_note(sections, BUILDING)
+    for heading in [*sections]:
+        yield from take_note(sections, heading, titled=True)
+
+
+def split_notes(notes: str) -> dict[str, str]:
+    """The sections of the notes by heading: a suite and where it ran ("kernels on a CPU"), or a heading of the page."""
+    return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in f"\n{notes}".split("\n## ")[1:]}
+
+
+def take_note(sections: dict[str, str], heading: str, titled: bool = False) -> Iterator[str]:
+    """Yield a section of the notes, if there is one, and remove it. titled: with its heading."""
+    if heading in sections:
+        if titled:
+            yield f"## {heading}\n"
+        yield f"{sections.pop(heading)}\n"
 
 
 def target_table(runs: Sequence[Run]) -> Iterator[str]:

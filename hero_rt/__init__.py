@@ -46,7 +46,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    # lazily: a bare import and `hero-rt --help` do not wait for PyTorch
+    # lazy, so that a bare import and `hero-rt --help` do not load PyTorch
     if name in _MODULES:
         return getattr(importlib.import_module(f"hero_rt.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear complete or not at all."""
 
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +9,9 @@ from typing import Any
 
 
 def write_atomically(path: Path, data: Any) -> None:
-    """`data` (bytes, or anything with their buffer) as `path`; on any failure `path` is as it was. Raises OSError."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(memoryview(data))
-        publish(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write `data` (bytes or a buffer) as `path`. After a failure `path` is as it was. Raises OSError."""
+    with atomic_path(path) as part:
+        part.write_bytes(memoryview(data))
 
 
 @contextmanager

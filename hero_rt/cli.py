@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from pydantic import Field
 from rich.console import Console
@@ -102,7 +101,7 @@ def outpaint(
             create_video(output, *size, source.frame_rate, written, source.audio_file, source.pixel_aspect)
         )
         progress = held.enter_context(SessionProgress(console, plan.num_windows, asked.steps))
-        shown: np.ndarray | None = None
+        shown: Any = None
         for frames in OutpaintSession(plan, outpainter.schedule, progress).run(source.frames()):
             writer.write(frames)
             shown = frames if shown is None else shown

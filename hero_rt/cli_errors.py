@@ -1,4 +1,4 @@
-"""How both commands end: exit codes, and one line instead of a traceback."""
+"""Ends both commands with an exit code, and with one line in place of a traceback."""
 
 import signal
 import sys
@@ -16,7 +16,7 @@ _ClickException: Any = typer.BadParameter.__mro__[2]  # of click, or of the copy
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a Typer app; a HeroError becomes its one line on stderr and its exit code."""
+    """Run a Typer app. A HeroError becomes one line on stderr and its exit code."""
     console = Console(stderr=True, soft_wrap=True)
     # what stops a container or a job: as after Ctrl-C, nothing half-written stays and no build runs on
     before = signal.signal(signal.SIGTERM, _terminate)

@@ -1,4 +1,4 @@
-"""Command-line options made from pydantic models: a field is an option."""
+"""Makes command-line options from pydantic models: a field becomes an option."""
 
 import inspect
 from collections.abc import Callable
@@ -83,7 +83,7 @@ def parse_options(model: type[_Model], options: dict[str, Any]) -> _Model:
 
 
 def request_of(options: dict[str, Any], base: OutpaintRequest | None) -> OutpaintRequest:
-    """The request of a command whose options `with_options` added. Options go over `base`. Raises UsageError."""
+    """Make the request of a command with the options of `with_options`. They replace fields of `base`. UsageError."""
     names = (*FRAME_KEYWORDS, *OutpaintRequest.model_fields)
     keywords = {name: value for name, value in options.items() if name in names}
     for name, separator, count in (("pad", ",", 4), ("size", "x", 2)):

@@ -1,4 +1,4 @@
-"""Progress on the command line: a bar in a terminal, plain lines where stderr is a file or a pipe."""
+"""Shows progress: a bar in a terminal, plain lines if stderr is a file or a pipe."""
 
 import time
 from typing import Any, Self
@@ -34,13 +34,13 @@ class CliProgress:
         self.bar.stop()
 
     def say(self, text: str) -> None:
-        """Print a line where there is no terminal."""
+        """Print a line if there is no terminal."""
         if not self._console.is_terminal:
             self._said = time.monotonic()
             self._console.print(f"{self._said - self._begin:6.1f} s  {text}", highlight=False, soft_wrap=True)
 
     def say_seldom(self, text: str) -> None:
-        """As `say`, but not soon after another line."""
+        """Print a line as `say` does, unless another one was printed shortly before."""
         if time.monotonic() - self._said >= LINE_SECONDS:
             self.say(text)
 

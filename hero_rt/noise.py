@@ -1,4 +1,4 @@
-"""Noise that depends on seed, purpose, frame and step alone: not on the order of execution, nor on the device."""
+"""Draws noise that depends on seed, purpose, frame and step only, not on the order of execution or the device."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -13,7 +13,7 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 class Purpose(IntEnum):
-    """What a random number is for. The values are part of what a seed means: they must not change."""
+    """The use of a random number. The values must not change, because every seed would then give other noise."""
 
     INITIAL = 0
     ETA = 1

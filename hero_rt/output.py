@@ -1,4 +1,4 @@
-"""What an outpainter returns: a clip, or a stream of chunks. Either can be saved as a video."""
+"""The results of an outpainter: a clip, or a stream of chunks. Either can be saved as a video."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,10 +39,18 @@ class OutpaintOutput:
     audio_file: Path | None = None
 
     def save(self, path: str | Path, **options: Any) -> Path:
-        """Write a video, or a folder of PNGs where `path` has no suffix. Return its path.
+        """Write a video with the frame rate, pixel shape and audio of the source.
 
-        Frame rate, pixel shape and audio are the source's. `options` are fields of `OutputOptions`: crf, audio.
-        Raises UsageError for latents, VideoError where the file cannot be written.
+        Args:
+            path: the video; without a suffix, a folder of PNG files.
+            options: fields of `OutputOptions`: crf, audio.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: the frames are latents, or an option has no effect.
+            VideoError: the file cannot be written.
         """
         if isinstance(self.frames, torch.Tensor) and self.frames.shape[1] != 3:
             raise UsageError("latents are no frames; call the outpainter with another output_type to save a video")
@@ -52,9 +60,14 @@ class OutpaintOutput:
 
 
 class OutpaintStream(Iterator[np.ndarray]):
-    """Chunks uint8 [n, H, W, 3], each as soon as its window is finished. Closing it closes the source.
+    """Yields chunks uint8 [n, H, W, 3], each when its window is finished. Closing the stream closes the source.
 
-    canvas, frame_rate, pixel_aspect, audio_file: as of `OutpaintOutput`. num_frames: None where unknown.
+    Attributes:
+        canvas: as of `OutpaintOutput`.
+        num_frames: of the clip; None if unknown.
+        frame_rate: as of `OutpaintOutput`.
+        pixel_aspect: as of `OutpaintOutput`.
+        audio_file: as of `OutpaintOutput`.
     """
 
     def __init__(self, session: OutpaintSession, source: VideoSource):
@@ -71,14 +84,14 @@ class OutpaintStream(Iterator[np.ndarray]):
             raise
 
     def save(self, path: str | Path, **options: Any) -> Path:
-        """Write the chunks that are still to come, as `OutpaintOutput.save` does, in flat memory."""
+        """Write the remaining chunks as `OutpaintOutput.save` does, in memory that does not grow."""
         with video_writer(path, self, OutputOptions.parse(options)) as writer:
             for frames in self:
                 writer.write(frames)
         return Path(path)
 
     def close(self) -> None:
-        """Stop early: nothing more is outpainted."""
+        """Stop early. Nothing more is outpainted."""
         self._chunks.close()
         self._source.close()
 
@@ -90,7 +103,7 @@ def video_writer(path: str | Path, clip: OutpaintOutput | OutpaintStream, option
 
 
 def as_type(frames: np.ndarray, output_type: OutputType) -> Any:
-    """uint8 [N, H, W, 3] as `output_type` ("latent" excepted)."""
+    """Convert uint8 [N, H, W, 3] to an `output_type` other than "latent"."""
     if output_type == "uint8":
         return frames
     if output_type == "pil":

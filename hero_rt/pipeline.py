@@ -1,4 +1,4 @@
-"""What users of diffusers' pipelines expect of an outpainter beside calling it."""
+"""The methods of diffusers' pipelines that an outpainter has too."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -41,7 +41,7 @@ class PipelineMethods:
 
     @property
     def scheduler(self) -> Any:
-        """The diffusers scheduler that samples. Assign another; it works on an engine folder too.
+        """The diffusers scheduler that samples. Another one may be assigned, also for an engine folder.
 
         >>> outpainter.scheduler = UniPCMultistepScheduler.from_config(outpainter.scheduler.config)
         """
@@ -78,9 +78,13 @@ class PipelineMethods:
         self._eager("save_pretrained()").model.save_pretrained(folder, self.scheduler)
 
     def enable_model_cpu_offload(self, device: torch.device | str | None = None) -> None:
-        """Keep weights in the CPU's memory. Each submodule is on the GPU only while it runs; all steps are one run.
+        """Keep weights in the memory of the CPU. A submodule is on the GPU only while it runs; all steps are one run.
 
-        device: the GPU; default: the first. Raises UsageError where there is none.
+        Args:
+            device: the GPU; default: the first.
+
+        Raises:
+            UsageError: there is no GPU.
         """
         engines = self._eager("enable_model_cpu_offload()")
         if device is None and not torch.cuda.is_available():
@@ -88,15 +92,15 @@ class PipelineMethods:
         engines.offload(torch.device(device or "cuda"))
 
     def enable_vae_slicing(self) -> None:
-        """Encode and decode one frame at a time: less memory at the peak, more time."""
+        """Encode and decode one frame at a time. This needs less memory and more time."""
         self._eager("enable_vae_slicing()").model["vae"].enable_slicing()
 
     def disable_vae_slicing(self) -> None:
-        """Encode and decode a window's frames at once again."""
+        """Encode and decode all frames of a window at once again."""
         self._eager("disable_vae_slicing()").model["vae"].disable_slicing()
 
     def set_progress_bar_config(self, **kwargs: Any) -> None:
-        """Keyword arguments of tqdm, as in diffusers: `disable=True` silences it."""
+        """Set keyword arguments of tqdm, as in diffusers. `disable=True` hides the bar."""
         self._progress_bar = kwargs
 
     def _eager(self, what: str) -> "EagerEngines":

@@ -1,4 +1,4 @@
-"""What a request means for one clip on one engine set. Everything that can be refused early is refused here."""
+"""Resolves a request for one clip on one engine set. Everything that can be refused early is refused here."""
 
 import logging
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class ClipHeader(Protocol):
-    """What is known of a clip before a frame is decoded. num_frames is None where the container does not say."""
+    """The properties of a clip that are known before a frame is decoded. num_frames is None if unknown."""
 
     width: int
     height: int
@@ -30,8 +30,13 @@ class ClipHeader(Protocol):
 class OutpaintPlan:
     """How one clip is outpainted.
 
-    profile: the shapes of the denoising step. num_frames: of the clip, None where unknown. mode: "auto" is decided.
-    scheduler: the diffusers scheduler whose config every window's own is made from.
+    Attributes:
+        request: what was asked.
+        canvas: the frame to fill.
+        profile: the shapes of the denoising step.
+        num_frames: of the clip; None if unknown.
+        mode: joint or stream.
+        scheduler: the diffusers scheduler whose config each window's scheduler gets.
     """
 
     request: OutpaintRequest
@@ -48,18 +53,18 @@ class OutpaintPlan:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """[4, h, w] of one frame."""
+        """The shape [4, h, w] of one frame's latents."""
         return LATENT_CHANNELS, self.canvas.model_height // VAE_SCALE, self.canvas.model_width // VAE_SCALE
 
     @property
     def num_windows(self) -> int | None:
-        """Windows that are denoised one after another; a joint clip counts as one. None where the length is unknown."""
+        """The number of windows in sequence. A joint clip counts as one. None if the length is unknown."""
         if self.mode == "joint":
             return 1
         return self.num_frames and count_stream_windows(self.num_frames, self.window, self.request.overlap)
 
     def warnings(self, config: HeroConfig) -> list[str]:
-        """Say what of the request lies outside of what the checkpoint was trained for, and what to expect."""
+        """Return a line for each property of the request that the checkpoint was not trained for."""
         found = []
         canvas, size = self.canvas, config.sample_size
         if config.max_ratio is not None and canvas.ratio > config.max_ratio:
@@ -75,25 +80,29 @@ class OutpaintPlan:
         return found
 
     def check_latents_exist(self) -> None:
-        """Raise UsageError where no tensor holds the latents of the whole clip."""
+        """Raise UsageError in stream mode, where no tensor holds the latents of the whole clip."""
         if self.mode == "stream":
             raise UsageError("stream mode has no latents of a whole clip; use mode='joint'")
 
     def joint_windows(self, num_frames: int) -> list[Window]:
-        """Windows that are denoised together over `num_frames`, at least one window."""
+        """Return the windows that are denoised together over `num_frames`, which are at least one window."""
         return joint_windows(num_frames, self.window, self.request.overlap)
 
     def sampler(self) -> tuple[Any, dict[str, Any]]:
-        """A new scheduler with its timesteps set, and further arguments of its `step`."""
+        """Return a new scheduler with its timesteps set, and further arguments of its `step`."""
         scheduler = copy_scheduler(self.scheduler, self.request.sampler)
         set_steps(scheduler, self.request.steps)
         return scheduler, step_arguments(scheduler, self.request.eta)
 
 
 def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet, scheduler: Any = None) -> OutpaintPlan:
-    """Decide how `clip` is outpainted. No frame is decoded and no engine is opened. Logs the plan's warnings.
+    """Decide how `clip` is outpainted, and log the warnings of the plan. No frame is decoded, no engine is opened.
 
-    scheduler: a diffusers scheduler in place of the checkpoint's.
+    Args:
+        request: what to outpaint and how.
+        clip: its size and length.
+        engines: the engine set.
+        scheduler: a diffusers scheduler in place of the checkpoint's.
 
     Raises:
         UsageError: the request does not fit the clip or the checkpoint.
@@ -120,7 +129,7 @@ def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet, sche
 
 
 def profile_of(canvas: Canvas, engines: EngineSet, guided: bool) -> Profile:
-    """The shapes of the denoising step on `canvas`."""
+    """Return the shapes of the denoising step on `canvas`."""
     return Profile(canvas.model_width, canvas.model_height, engines.config.num_frames, guided)
 
 

@@ -1,4 +1,4 @@
-"""What a user asks for, as validated data. Every default of the project stands here, once."""
+"""Defines a user's request as validated data. Every default of the project is here, once."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -48,7 +48,7 @@ class Padding(Data):
 
     @classmethod
     def around(cls, canvas: Canvas) -> "Padding":
-        """The padding of a canvas."""
+        """Return the padding of a canvas."""
         return cls(top=canvas.top, right=canvas.right, bottom=canvas.bottom, left=canvas.left)
 
     def canvas(self, width: int, height: int) -> Canvas:
@@ -98,9 +98,9 @@ Frame = Annotated[Padding | TargetSize | AspectRatio | Task, Field(discriminator
 
 
 class OutpaintRequest(Data):
-    """What to outpaint and how.
+    """What to outpaint and how. It serialises to JSON and back.
 
-    Serialises to JSON and back. Sources, initial latents and callbacks are arguments beside it.
+    Sources, initial latents and callbacks are no part of it. They are arguments of the calls that take a request.
     """
 
     frame: Frame = Field(description="The frame to fill.")
@@ -140,11 +140,15 @@ class OutpaintRequest(Data):
 
     @classmethod
     def from_keywords(cls, base: "OutpaintRequest | None" = None, **keywords: Any) -> "OutpaintRequest":
-        """Build a request from flat keywords, those of `Outpainter` and of the command line.
+        """Build a request from the keywords of `Outpainter` and of the command line.
 
-        `pad` (top, right, bottom, left), `size` (width, height), `aspect` ("16:9") or `task` with `ratio` say the
-        frame; `anchor` goes with size and aspect. Other keywords are fields. None leaves a field as it is in `base`, or
-        else at its default. Raises UsageError naming the keyword.
+        Args:
+            base: gives the fields that no keyword gives; None gives the defaults.
+            keywords: exactly one of `pad` (top, right, bottom, left), `size` (width, height), `aspect` ("16:9") and
+                `task` with `ratio`; `anchor` for size and aspect; other fields by name. None means not given.
+
+        Raises:
+            UsageError: a keyword is unknown, wrong or without effect. The message names it.
         """
         given = {name: value for name, value in keywords.items() if value is not None}
         words = {name: given.pop(name) for name in FRAME_KEYWORDS if name in given}
@@ -174,7 +178,7 @@ class OutpaintRequest(Data):
 
     @classmethod
     def read(cls, path: Path) -> "OutpaintRequest":
-        """Read a JSON file. Raises UsageError naming the file."""
+        """Read a request from a JSON file. Raises UsageError, which names the file."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError as error:
@@ -184,20 +188,20 @@ class OutpaintRequest(Data):
 
 
 class OutputOptions(Data):
-    """How the result is written to a file."""
+    """How a result is written to a file."""
 
     crf: int = Field(17, ge=0, le=51, description="x264 quality of the written video; lower is better.")
     audio: bool = Field(True, description="Copy the source's audio.")
 
     def check_format(self, path: str | Path) -> None:
-        """Raise UsageError where an option that was given has no effect on `path`."""
+        """Raise UsageError if an option that was given has no effect on `path`."""
         if is_image_folder(path) and self.model_fields_set:
             name = min(self.model_fields_set)
             raise UsageError(f"{name} has no effect on the PNG folder {path}: leave it out, or name a video (.mp4)")
 
 
 def is_image_folder(path: str | Path) -> bool:
-    """Whether a result named so is a folder of PNGs, not a video."""
+    """Return whether `path` names a folder of PNG files, not a video."""
     return not Path(path).suffix or str(path).endswith("/")
 
 
@@ -232,7 +236,7 @@ def _numbers(keyword: str, values: Any, names: Sequence[str]) -> dict[str, int]:
 
 
 def _one_line(error: ValidationError) -> str:
-    """The first problem: field, observed value, what is expected."""
+    """Return the first problem: the field, the observed value, the expected value."""
     first = error.errors()[0]
     kinds = {"padding", "size", "aspect", "task"}  # pydantic's tag of the union is no field
     path = [str(part) for i, part in enumerate(first["loc"]) if not (i == 1 and part in kinds)]

@@ -1,4 +1,4 @@
-"""Samplers: diffusers' schedulers by name, and classifier-free guidance."""
+"""Makes diffusers' schedulers by name, and applies classifier-free guidance."""
 
 import inspect
 from typing import Any
@@ -22,16 +22,16 @@ SAMPLERS = {
 
 
 def make_scheduler(config: dict[str, Any], sampler: str | None = None) -> Any:
-    """A diffusers scheduler from a checkpoint's scheduler config.
+    """Make a diffusers scheduler from a checkpoint's scheduler config.
 
-    sampler: a short name of `SAMPLERS` or a diffusers class name; None is the one the checkpoint names.
+    sampler: a short name of `SAMPLERS` or a diffusers class name; None uses the checkpoint's.
     """
     cls = _scheduler_class(sampler or config["_class_name"])
     return cls.from_config({key: value for key, value in config.items() if key != "_class_name"})
 
 
 def copy_scheduler(scheduler: Any, sampler: str | None = None) -> Any:
-    """A new scheduler with the config of `scheduler`, of its class or of the one that `sampler` names."""
+    """Make a scheduler with the config of `scheduler`. Its class is that of `scheduler`, or the one of `sampler`."""
     cls = type(scheduler) if sampler is None else _scheduler_class(sampler)
     return cls.from_config(scheduler.config)
 
@@ -45,8 +45,8 @@ def _scheduler_class(wanted: str) -> Any:
 
 
 def set_steps(scheduler: Any, num_inference_steps: int) -> None:
-    """Choose `scheduler.timesteps`. They stay on the host: schedulers look their tables up by them, and a timestep on
-    a GPU would make the host wait for the device several times a step. Raises UsageError.
+    """Choose `scheduler.timesteps`. They stay on the host, where schedulers look up tables by them. A timestep on a GPU
+    would make the host wait for the device several times in a step. Raises UsageError.
     """
     most = scheduler.config.num_train_timesteps
     if not 1 <= num_inference_steps <= most:
@@ -54,16 +54,19 @@ def set_steps(scheduler: Any, num_inference_steps: int) -> None:
     scheduler.set_timesteps(num_inference_steps)
 
 
-MAX_ETA = 1 - 1e-6  # at 1, DDIM's first step from pure noise takes the root of 0, or of what FP32 rounds below it
+MAX_ETA = 1 - 1e-6  # at 1, DDIM's first step takes sqrt(0), which FP32 rounding can turn into sqrt of a negative number
 
 
 def step_arguments(scheduler: Any, eta: float) -> dict[str, Any]:
-    """The keyword arguments of this scheduler's `step` beyond the three that all take. eta: 0 to 1."""
+    """Return the keyword arguments that this scheduler's `step` takes and others do not. eta: 0 to 1."""
     return {"eta": min(eta, MAX_ETA)} if "eta" in inspect.signature(scheduler.step).parameters else {}
 
 
 def guide(noise: Tensor, guidance_scale: float, guided: bool) -> Tensor:
-    """Classifier-free guidance (Ho & Salimans): noise [2·F, ...], rows uncond, cond, to [F, ...]; [F, ...] unguided."""
+    """Apply classifier-free guidance (Ho & Salimans) to noise [2·F, ...], rows uncond and cond. Returns [F, ...].
+
+    Without guidance, noise [F, ...] is returned as it is.
+    """
     if not guided:
         return noise
     uncond, cond = noise.chunk(2)

@@ -1,4 +1,4 @@
-"""Turns on devices: units of work (session, window, step) of many sessions, first come, first served."""
+"""Gives sessions turns on devices, one unit of work at a time, in order of arrival."""
 
 import threading
 from collections import deque
@@ -17,8 +17,8 @@ _R = TypeVar("_R")
 class Device:
     """An engine set and the queue of units that wait for it. One unit runs at a time.
 
-    Units are short (one window prepared, one step, one window decoded), so sessions that queue here advance together. A
-    turn is not reentrant: a unit must not ask for another turn on its own device.
+    A unit is short: one window prepared, one step, or one window decoded. So all sessions in the queue advance. A unit
+    must not request another turn on its own device.
     """
 
     def __init__(self, engines: EngineSet):
@@ -30,7 +30,7 @@ class Device:
 
     @contextmanager
     def turn(self, cancelled: threading.Event) -> Iterator[EngineSet]:
-        """Wait for a turn. Raises Cancelled where the event was set meanwhile."""
+        """Wait for a turn. Raises Cancelled if the event was set meanwhile."""
         self._acquire()
         try:
             if cancelled.is_set():
@@ -76,7 +76,7 @@ class Schedule:
 
     @contextmanager
     def join(self) -> Iterator[Device]:
-        """Take part as one session: the device with the fewest sessions is its home."""
+        """Take part as one session. Its home is the device with the fewest sessions."""
         with self._mutex:
             home = min(self.devices, key=lambda device: device.sessions)
             home.sessions += 1
@@ -88,7 +88,7 @@ class Schedule:
 
     @contextmanager
     def parallel(self, parts: int) -> Iterator[Callable[[Callable[[_T], _R], Sequence[_T]], list[_R]]]:
-        """A function like `map` that runs `parts` items at once where there are several devices, else in order."""
+        """Yield a function like `map`. With several devices it runs up to `parts` items at once, else in order."""
         if min(parts, len(self.devices)) == 1:
             yield lambda function, items: [function(item) for item in items]
             return

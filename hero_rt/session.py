@@ -1,4 +1,4 @@
-"""One clip on its way through the model: frames are pushed in, finished frames come out."""
+"""Outpaints one clip: the caller pushes source frames and gets finished frames."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -25,9 +25,11 @@ from hero_rt.windows import Window, fuse, fusion_weights, pad_to_window
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that stays constant in a window is computed.
+    """Reports that everything that is constant in a window is computed.
 
-    window: its number, from 0. steps: how many steps follow; some samplers take more than the request says.
+    Attributes:
+        window: its number, from 0.
+        steps: the number of steps that follow. Some samplers take more than the request says.
     """
 
     window: int
@@ -36,7 +38,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class StepDone:
-    """A denoising step is done. latents: [N, 4, h, w] FP32 on the session's device."""
+    """Reports that a denoising step is done.
+
+    Attributes:
+        window: number of the window, from 0.
+        step: number of the step, from 0.
+        timestep: of the sampler.
+        latents: [N, 4, h, w] FP32 on the device of the session.
+    """
 
     window: int
     step: int
@@ -46,7 +55,12 @@ class StepDone:
 
 @dataclass(frozen=True)
 class WindowFinished:
-    """frames: uint8 [n, H, W, 3], what `push` or `finish` is about to return for this window."""
+    """Reports that a window is finished.
+
+    Attributes:
+        window: its number, from 0.
+        frames: uint8 [n, H, W, 3], which `push` or `finish` is about to return.
+    """
 
     window: int
     frames: np.ndarray
@@ -60,15 +74,19 @@ OnStep = Callable[[StepDone], Tensor | None]
 class OutpaintSession:
     """Outpaints one clip. A file, a webcam and a socket use the same object.
 
-    In stream mode `push` returns frames as each window is finished. In joint mode all frames come from `finish`.
-    Sessions of one schedule may run in different threads. One session is used by one thread at a time; only `cancel`
-    may be called from others.
+    In stream mode `push` returns frames when a window is finished. In joint mode `finish` returns all frames. Sessions
+    of one schedule may run in different threads. One thread at a time uses a session; only `cancel` may be called from
+    another thread. `Outpainter.session` makes one.
 
     Args:
-        on_event: called after each event, in the session's thread. What it returns is ignored.
-        on_step: called after each step. It may return other latents for the next step to start from, or None.
+        plan: how the clip is outpainted.
+        schedule: the devices.
+        on_event: called after each event, in the thread of the session. Its result is ignored.
+        on_step: called after each step. It may return other latents for the next step, or None.
         latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
-    Raises: UsageError where `latents` do not fit the plan.
+
+    Raises:
+        UsageError: `latents` do not fit the plan.
     """
 
     def __init__(
@@ -95,9 +113,18 @@ class OutpaintSession:
                 self._check_latents(latents, max(plan.num_frames, plan.window))
 
     def push(self, frames: np.ndarray) -> list[np.ndarray]:
-        """Take source frames, uint8 [n, h, w, 3] or one [h, w, 3]. Return finished chunks, uint8 [m, H, W, 3] each.
+        """Take source frames, and outpaint each window that they complete.
 
-        Raises: UsageError on other frames, Cancelled after `cancel`, EngineError.
+        Args:
+            frames: uint8 [n, h, w, 3], or one frame [h, w, 3].
+
+        Returns:
+            Finished chunks, uint8 [m, H, W, 3] each; often none.
+
+        Raises:
+            UsageError: the frames have another size or dtype, or the session is finished.
+            Cancelled: `cancel` was called.
+            EngineError: an engine fails.
         """
         self._check_usable()
         frames = frames[None] if frames.ndim == 3 else frames
@@ -110,20 +137,20 @@ class OutpaintSession:
         return chunks
 
     def finish(self) -> list[np.ndarray]:
-        """Outpaint what is left. Return the last chunks; the session is closed then."""
+        """Outpaint the remaining frames, close the session, and return the last chunks."""
         self._check_usable()
         chunks = [self._next_window()] if len(self._held) > self._carried else []
         self._closed = True
         return chunks
 
     def run(self, frames: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        """Push every frame, uint8 [h, w, 3], and finish. Yields chunks as they are finished."""
+        """Push every frame, uint8 [h, w, 3], and finish. Yield chunks when they are finished."""
         for frame in frames:
             yield from self.push(frame)
         yield from self.finish()
 
     def run_to_latents(self, frames: Iterable[np.ndarray]) -> Tensor:
-        """As `run`, without decoding. Return clean latents FP32 [N, 4, h, w]. Raises UsageError in stream mode."""
+        """Push every frame. Return clean latents FP32 [N, 4, h, w], no frames. Raises UsageError in stream mode."""
         self.plan.check_latents_exist()
         for frame in frames:
             self.push(frame)
@@ -135,7 +162,7 @@ class OutpaintSession:
         return clean[: len(self._held)]
 
     def cancel(self) -> None:
-        """Stop before the next step. The thread that runs the session gets Cancelled. Callable from any thread."""
+        """Stop before the next step. The thread of the session then gets Cancelled. Any thread may call this."""
         self._cancelled.set()
 
     @property
@@ -227,7 +254,7 @@ class OutpaintSession:
         return predict
 
     def _decode(self, home: Device, latents: Tensor, source: np.ndarray, flow: np.ndarray) -> np.ndarray:
-        """Latents [N, 4, h, w], N at least a window, to frames uint8 [N, H, W, 3]."""
+        """Decode latents [N, 4, h, w], N at least a window, to frames uint8 [N, H, W, 3]."""
         plan, size = self.plan, self.plan.window
         places = range(self._first, self._first + len(source))
         latents = with_texture_noise(latents, flow, home.engines.config.decode_noise, plan.request.seed, places)

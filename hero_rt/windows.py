@@ -1,4 +1,4 @@
-"""Cutting a clip into the model's windows: jointly denoised with cross-fades, or one after the other."""
+"""Cuts a clip into the model's windows, which are denoised jointly with cross-fades, or one after the other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class Window:
 
 
 def pad_to_window(frames: np.ndarray, size: int) -> np.ndarray:
-    """Repeat the last frame until there are `size`; longer clips come back as they are."""
+    """Repeat the last frame until there are `size` frames. A longer clip is returned as it is."""
     missing = size - len(frames)
     return frames if missing <= 0 else np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
 
 
 def joint_windows(num_frames: int, size: int = 16, overlap: int = 4) -> list[Window]:
-    """Windows of `size` that share `overlap` frames and cover the clip; the last is shifted back to its end.
+    """Return windows of `size` that share `overlap` frames and cover the clip. The last one ends with the clip.
 
     num_frames: at least `size` (pad_to_window first). Raises UsageError.
     """
@@ -37,10 +37,10 @@ def joint_windows(num_frames: int, size: int = 16, overlap: int = 4) -> list[Win
 
 
 def fusion_weights(windows: Sequence[Window]) -> list[Tensor]:
-    """Each window's weight per frame, [size] FP32: linear cross-fades in the overlaps, summing to 1 on every frame.
+    """Return the weights of each window, [size] FP32. They cross-fade in the overlaps and sum to 1 on every frame.
 
-    Each window's ramp falls linearly over its overlap with the neighbour (a trapezoid), normalised over all windows
-    that hold the frame, since the last window may reach further back than its neighbour.
+    The weight of a window falls linearly over its overlap with a neighbour. It is divided by the sum over all windows
+    of the frame, because the last window may overlap more than one window.
     """
     total = torch.zeros(windows[-1].stop)
     ramps = []
@@ -59,7 +59,7 @@ def fusion_weights(windows: Sequence[Window]) -> list[Tensor]:
 
 
 def fuse(predictions: Sequence[Tensor], windows: Sequence[Window], weights: Sequence[Tensor]) -> Tensor:
-    """Windows' predictions [size, ...] as one [N, ...] by their weights."""
+    """Sum the predictions of all windows, [size, ...] each, by their weights. Returns [N, ...]."""
     if len(predictions) == 1:
         return predictions[0]
     out = predictions[0].new_zeros(windows[-1].stop, *predictions[0].shape[1:])
@@ -70,11 +70,11 @@ def fuse(predictions: Sequence[Tensor], windows: Sequence[Window], weights: Sequ
 
 
 def count_stream_windows(num_frames: int, size: int = 16, carry: int = 4) -> int:
-    """How many windows a clip takes where each after the first starts from `carry` frames of the one before."""
+    """Return the number of windows of a clip. Each after the first starts from `carry` frames of the one before."""
     return 1 + max(0, -(-(num_frames - size) // (size - carry)))
 
 
 def check_overlap(overlap: int, size: int) -> None:
-    """Raise UsageError where windows of `size` frames cannot share `overlap`."""
+    """Raise UsageError if windows of `size` frames cannot share `overlap` frames."""
     if not 0 <= overlap < size:
         raise UsageError(f"overlap is {overlap} frames; windows of {size} can share 0 to {size - 1}")

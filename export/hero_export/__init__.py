@@ -1,1 +1,1 @@
-"""From a HERO checkpoint to ONNX and to folders of engines that hero_rt opens."""
+"""Exports HERO checkpoints to ONNX and builds the engine folders that hero_rt opens."""

@@ -1,4 +1,4 @@
-"""python -m hero_export: the hero-export command, where it is not installed."""
+"""Runs the hero-export command without its installation: python -m hero_export."""
 
 from hero_export.cli import main
 

@@ -1,4 +1,4 @@
-"""One submodule as an AOTInductor package: compiled for this machine's GPU or CPU, weights inside."""
+"""Compiles one submodule to an AOTInductor package for this machine's GPU or CPU, with its weights."""
 
 import os
 import shutil
@@ -41,10 +41,11 @@ def compile_aoti(
 ) -> AotiExport:
     """Write the package `path` (.pt2) for the device that `model` is on, in its dtype.
 
-    Convolutions run channels-last where Inductor's layout pass finds that faster; weights are folded (freezing). For a
-    GPU the model's temporal projections are fused in place.
-    max_autotune: benchmark kernel variants while compiling; slow, and worth it on a GPU. Raises HeroError where the
-    compiler fails, or there is no CUDA toolkit for a GPU's.
+    Weights are folded (freezing). Convolutions run channels-last if Inductor's layout pass finds that faster. For a GPU
+    the model's temporal projections are fused in place.
+
+    max_autotune: benchmark kernel variants while compiling, which is slow. Raises HeroError if the compiler fails, or
+    if a package for a GPU finds no CUDA toolkit.
     """
     started = time.perf_counter()
     with (
@@ -82,7 +83,7 @@ def compile_aoti(
 
 
 def check_compiler() -> None:
-    """Raise HeroError where there is no C++ compiler: the one that CXX names, else Inductor's default."""
+    """Raise HeroError if there is no C++ compiler: neither CXX's nor Inductor's default."""
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         raise HeroError(
@@ -91,13 +92,13 @@ def check_compiler() -> None:
 
 
 def _first_error(message: str) -> str:
-    """The line that a compiler or linker calls an error, else the first."""
+    """Return the first line that is an error of a compiler or linker, else the first line."""
     lines = message.strip().splitlines()
     return next((line.strip() for line in lines if "error:" in line or "cannot find" in line), lines[0])
 
 
 def _drop_cached_library(package: Path) -> None:
-    """Inductor keeps the library that it packs, all weights inside, in its cache too: gigabytes that nothing reads."""
+    """Delete the library of the package from Inductor's cache. It holds all weights, and nothing reads it."""
     with zipfile.ZipFile(package) as archive:
         names = {Path(name).name for name in archive.namelist() if name.endswith(".so")}
     for library in Path(cache_dir()).glob("*/*.so"):
@@ -106,10 +107,10 @@ def _drop_cached_library(package: Path) -> None:
 
 
 def short_attention(query: Tensor, key: Tensor, value: Tensor, *args: object, **kwargs: object) -> Tensor:
-    """Attention to a few keys, [R, heads, S, d], as two products and a softmax over rows; others stay one operator.
+    """Compute attention to a few keys, [R, heads, S, d], as two products and a softmax. More keys stay one operator.
 
-    The CLIP tokens are four. PyTorch's CPU kernel is made for hundreds: at 256 queries it takes 0.57 ms for what this
-    does in 0.15.
+    There are four CLIP tokens. PyTorch's CPU kernel is made for hundreds of keys: for 256 queries it takes 0.57 ms, and
+    this takes 0.15 ms.
     """
     if key.shape[-2] > SHORT or args or kwargs:
         return NotImplemented

@@ -1,4 +1,4 @@
-"""Building an engine folder: each engine in a fresh process, finished ones kept, the manifest written last."""
+"""Builds an engine folder: each engine in a process of its own, and the manifest last. Finished engines are kept."""
 
 import errno
 import json
@@ -29,7 +29,7 @@ from hero_rt.errors import EngineError, HeroError
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import AnyProfile, parse_profile
 
-RECORDS = ".records"  # one finished engine a file, until the manifest takes them over
+RECORDS = ".records"  # a file for each finished engine, until the manifest is written
 _LOCK = ".lock"
 _SCRATCH = ".build-"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -46,10 +46,23 @@ def build_engines(
 ) -> Manifest:
     """Build the six submodules at `profiles` into `folder`, and write its manifest.
 
-    Engines already there are kept where everything that determines them is equal, and so are the folder's other
-    profiles; `report` hears of each engine and whether it was kept, `on_phase` of steps inside one. `jobs` engines are
-    built at once, each with memory of its own. Raises EngineError where another build holds the folder or it was built
-    from something else, HeroError where it cannot be written, UsageError for a range of shapes in a format without.
+    An existing engine is kept if everything that determines it is equal. Other profiles of the folder are kept too.
+
+    Args:
+        settings: checkpoint, format, dtype and options.
+        folder: engine folder to create or extend.
+        profiles: shapes, or ranges of shapes.
+        report: called with each engine, and whether it was kept.
+        jobs: engines that are built at once, each with memory of its own.
+        on_phase: called with the phase of an engine, steps done, and steps in all.
+
+    Returns:
+        The manifest of the folder.
+
+    Raises:
+        EngineError: another build is writing the folder, or it holds engines of another checkpoint, format or dtype.
+        HeroError: the folder cannot be written, or a build failed.
+        UsageError: the format takes no range of shapes.
     """
     settings = settings.resolved()
     for profile in profiles:
@@ -124,7 +137,7 @@ def _build(
 
 
 def all_profiles(folder: Path, profiles: Sequence[AnyProfile]) -> list[AnyProfile]:
-    """`profiles` and those that `folder` holds already."""
+    """Return `profiles` and the profiles that `folder` already holds."""
     return _with_those_of(_previous_manifest(folder), profiles)
 
 
@@ -133,16 +146,16 @@ def _with_those_of(previous: Manifest | None, profiles: Sequence[AnyProfile]) ->
 
 
 def engine_tasks(profiles: Sequence[AnyProfile]) -> list[tuple[str, AnyProfile]]:
-    """(submodule, profile) of every engine that `profiles` need; only the denoising step is built per guidance.
+    """Return (submodule, profile) of every engine that `profiles` need. Only the denoising step depends on guidance.
 
-    The denoising step first: it takes longest, and one that started last would be waited for alone.
+    The denoising step comes first. It takes longest, so nothing else would run beside it at the end.
     """
     tasks = {(name, profile.of(name)) for profile in profiles for name in SUBMODULES}
     return sorted(tasks, key=lambda task: (task[0] != "unet_step", str(task[1]), SUBMODULES.index(task[0])))
 
 
 def build_report(manifest: Manifest) -> str:
-    """JSON for benchmarks/results: the machine, the versions, and what each engine of a folder took to build."""
+    """Return JSON for benchmarks/results: the machine, the versions, and the cost of building each engine."""
     engines = [
         {
             "engine": f"{engine.submodule} {engine.profile}",
@@ -176,7 +189,7 @@ def _make(
     key: str,
     on_phase: PhaseReport,
 ) -> FinishedEngine:
-    """Built in a scratch folder, moved into place, then recorded: killed anywhere, an engine is whole or unknown."""
+    """Build in a scratch folder, move the files into place, then record them. A killed build leaves no record."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_SCRATCH) as scratch:
         done = workers.build(settings, submodule, profile, Path(scratch, path.name), key, on_phase)
         for name in done.files:
@@ -188,25 +201,25 @@ def _make(
 
 
 def _finished_engines(folder: Path, previous: Manifest | None) -> dict[str, FinishedEngine]:
-    """By file name: those of the last whole build, then those of one that was interrupted."""
+    """Return finished engines by file name: of the last complete build, and of an interrupted one."""
     found: dict[str, FinishedEngine] = {}
     if previous is not None:
         for engine in previous.engines:
             names = (engine.file, *engine.weights)
-            if previous.files.keys() >= set(names):  # a manifest that lost one is to be built anew, not to crash on
+            if previous.files.keys() >= set(names):  # an engine with a missing file record is built again
                 files = {name: previous.files[name] for name in names}
                 found[engine.file] = FinishedEngine(engine=engine, files=files)
     for path in (folder / RECORDS).glob("*.json"):
         try:
             done = FinishedEngine.model_validate_json(path.read_bytes())
         except ValidationError:
-            continue  # a record that cannot be read: its engine is built anew
+            continue  # the record cannot be read, so its engine is built again
         found[done.engine.file] = done
     return found
 
 
 def _previous_manifest(folder: Path) -> Manifest | None:
-    """None where there is none, or where it cannot be read: then everything is built anew."""
+    """Return the manifest. Return None if it is missing or cannot be read; every engine is then built again."""
     if not (folder / MANIFEST_NAME).is_file():
         return None
     try:
@@ -226,14 +239,14 @@ def _check_same_origin(previous: Manifest, folder: Path, settings: BuildSettings
 
 
 def _remove_strays(folder: Path, manifest: Manifest) -> None:
-    """Files of engines that this build replaced, and of killed builds that had made them and not their record."""
+    """Delete engine files that the manifest does not list: replaced ones, and files of killed builds."""
     for path in folder.iterdir():
         if path.suffix in _OURS and path.name not in manifest.files:
             path.unlink()
 
 
 def _remove_scratch(folder: Path) -> None:
-    """What killed builds left half done. The lock is held: nobody is working on it."""
+    """Delete the scratch folders of killed builds. The lock is held, so no build uses them."""
     for path in folder.glob(".*"):
         if path.name in (_LOCK, RECORDS):
             continue

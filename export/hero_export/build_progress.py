@@ -15,13 +15,13 @@ class BuildProgress(CliProgress):
         self._phases: dict[str, TaskID] = {}
 
     def finished(self, what: str) -> None:
-        """One more is done."""
+        """Count one more engine."""
         self._done += 1
         self.bar.advance(self._task)
         self.say(f"{self._done} of {self._total}: {what}")
 
     def phase(self, phase: str, done: int, total: int) -> None:
-        """`done` of `total` steps of a phase."""
+        """Show `done` of `total` steps of a phase."""
         if phase not in self._phases:
             self._phases[phase] = self.bar.add_task(phase)
         self.bar.update(self._phases[phase], completed=done, total=total, visible=done < total)

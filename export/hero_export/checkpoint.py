@@ -1,4 +1,4 @@
-"""The weights that an export starts from, as the command line names them."""
+"""Names the weights that an export starts from."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,7 +18,16 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder, a bundled name or a Hub id, or `random` weights of a preset (tests, benchmarks)."""
+    """The weights of an export.
+
+    Attributes:
+        name: a folder, a bundled name, a Hub id, or "random".
+        preset: sizes of random weights; None for other names.
+        seed: seed of random weights.
+
+    Raises:
+        UsageError: "random" without a preset, a preset with another name, or an unknown preset.
+    """
 
     name: str
     preset: str | None = None
@@ -34,13 +43,18 @@ class Checkpoint:
 
     @property
     def label(self) -> str:
-        """Names the weights inside exported files: of a local folder the last part alone."""
+        """The name of the weights inside exported files. A local folder gives its last part only."""
         if self.preset is not None:
             return f"{self.name} {self.preset}, seed {self.seed}"
         return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
 
     def load(self, dtype: "torch.dtype | None" = None, device: str = "cpu") -> "HeroModel":
-        """Parts are made when first asked for, in FP32 where no dtype is given."""
+        """Open the model. Parts are loaded when they are first used.
+
+        Args:
+            dtype: default FP32.
+            device: "cpu", "cuda" or "cuda:1".
+        """
         import torch
 
         from hero_rt.models.hero import HeroModel
@@ -51,7 +65,7 @@ class Checkpoint:
         return HeroModel.from_pretrained(self.name, dtype, device)
 
     def digest(self) -> str:
-        """SHA-256 of all that the weights are: the folder's files, or the preset and seed."""
+        """Return the SHA-256 of the folder's files, or of the preset and seed."""
         if self.preset is not None:
             return hashlib.sha256(repr(self).encode()).hexdigest()
         from hero_rt.engines.manifest import sha256_of

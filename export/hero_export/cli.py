@@ -130,10 +130,8 @@ def build_engines(
             engine = done.engine
             size = sum(record.bytes for record in done.files.values())
             seconds = "kept" if reused else f"{engine.build_seconds:.1f}"
-            name = f"{engine.submodule} {engine.profile}"
-            table.add_row(
-                name, str(engine.contents.get("nodes", "")), _mib(size), seconds, _mib(engine.peak_memory_bytes)
-            )
+            name, nodes = f"{engine.submodule} {engine.profile}", str(engine.contents.get("nodes", ""))
+            table.add_row(name, nodes, _mib(size), seconds, _mib(engine.peak_memory_bytes))
             progress.finished(f"{name}, {'kept' if reused else f'{seconds} s'}")
 
         manifest = build(settings, out, profiles, report, jobs, progress.phase)
@@ -265,9 +263,8 @@ def doctor(json: Annotated[Path | None, typer.Option(help="Also write it to this
     console.print(", ".join(f"{name} {version}" for name, version in found.packages.items() if version))
     table = Table("format", "runs on", "builds", "missing")
     for status in found.formats:
-        table.add_row(
-            status.format, ", ".join(status.runs_on) or "-", "yes" if status.builds else "no", status.missing or ""
-        )
+        runs_on, builds = ", ".join(status.runs_on) or "-", "yes" if status.builds else "no"
+        table.add_row(status.format, runs_on, builds, status.missing or "")
     console.print(table)
     if json is not None:
         json.write_text(found.model_dump_json(indent=2) + "\n")
@@ -346,7 +343,7 @@ def main() -> None:
 
 
 def join_values(arguments: list[str]) -> list[str]:
-    """`--compute-capabilities 8.9 12.0`, as polygraphy takes it, with the values joined to one."""
+    """Join the values of `--compute-capabilities 8.9 12.0`, as polygraphy takes them, to one value."""
     joined: list[str] = []
     for word in arguments:
         follows = len(joined) > 1 and joined[-2] == "--compute-capabilities"

@@ -1,7 +1,7 @@
-"""What compiling and linking against CUDA needs, where AOTInductor looks for it.
+"""Puts what compiling and linking against CUDA needs where AOTInductor looks for it.
 
-PyTorch takes the toolkit from the folder above `nvcc`, which may be a link from elsewhere, and links with the driver by
-`-lcuda`: a name that a toolkit's stubs folder has, and a driver's installation often has not.
+PyTorch takes the folder above `nvcc` as the toolkit, but `nvcc` may be a link from elsewhere. PyTorch links with
+`-lcuda`. The stubs folder of a toolkit has this name; the installation of a driver often does not.
 """
 
 import os
@@ -18,7 +18,7 @@ DRIVER = "libcuda.so"
 
 @contextmanager
 def cuda_toolchain() -> Iterator[None]:
-    """While open, this process can compile and link for CUDA. Raises HeroError where there is no toolkit.
+    """Let this process compile and link for CUDA while open. Raises HeroError if there is no toolkit.
 
     A process that has not used the GPU links with what the system has.
     """
@@ -31,8 +31,8 @@ def cuda_toolchain() -> Iterator[None]:
 
 
 def find_toolkit() -> Path:
-    """The first of CUDA_HOME, CUDA_PATH, what PyTorch found and /usr/local/cuda that has the driver's header."""
-    from torch.utils import cpp_extension  # not above: where there is no GPU it warns of it when imported
+    """Return the first of CUDA_HOME, CUDA_PATH, PyTorch's choice and /usr/local/cuda that has the driver's header."""
+    from torch.utils import cpp_extension  # here, because importing it warns if there is no GPU
 
     named = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), cpp_extension.CUDA_HOME, DEFAULT_HOME)
     for home in (Path(name) for name in named if name):
@@ -45,7 +45,7 @@ def find_toolkit() -> Path:
 
 
 def loaded_library(name: str) -> Path | None:
-    """Where this process has `name`, of any version, loaded from."""
+    """Return the file from which this process has loaded `name`, of any version."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         path = Path(line[line.find("/") :]) if "/" in line else None
         if path is not None and path.name.startswith(name):

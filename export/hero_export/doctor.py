@@ -1,4 +1,4 @@
-"""What this machine has, which engine formats it can build and run, and the command that adds what is missing."""
+"""Shows which engine formats this machine can build and run, and the command that installs a missing part."""
 
 import platform
 from importlib.metadata import distributions
@@ -16,7 +16,7 @@ PACKAGES = (
 
 
 class Diagnosis(BaseModel):
-    """What `hero-export doctor --json` writes."""
+    """What this machine has, as `hero-export doctor --json` writes it."""
 
     python: str
     system: str
@@ -28,7 +28,7 @@ class Diagnosis(BaseModel):
 
 
 def diagnose() -> Diagnosis:
-    """Look at this machine; starts nothing and needs no GPU."""
+    """Return what this machine has. Nothing is started, and no GPU is needed."""
     installed = {found.name: found.version for found in distributions()}
     gpus = []
     for index in range(torch.cuda.device_count()):
@@ -51,7 +51,7 @@ def _eager() -> FormatStatus:
 
 
 def _driver() -> str | None:
-    """The newest CUDA version that the driver runs."""
+    """Return the newest CUDA version that the driver runs."""
     try:
         from cuda.bindings import runtime
     except ImportError:

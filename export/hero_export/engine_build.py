@@ -1,4 +1,4 @@
-"""One engine: what is asked for, the key that determines it, and its build, which runs in a fresh process."""
+"""Builds one engine: its settings, the key that determines it, and the build, which runs in a process of its own."""
 
 import functools
 import hashlib
@@ -25,7 +25,7 @@ from hero_rt.spec.profile import AnyProfile
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What a build is asked for, apart from the shapes."""
+    """Everything that a build needs, except the shapes. `BuildSettings.of` makes one."""
 
     checkpoint: Checkpoint
     builder: Builder
@@ -36,7 +36,17 @@ class BuildSettings:
     def of(
         cls, checkpoint: Checkpoint, format: str = "onnxruntime", dtype: str | None = None, **options: Any
     ) -> "BuildSettings":
-        """dtype: default: the format's. options: fields of its builder's options. Raises UsageError."""
+        """Make settings from names.
+
+        Args:
+            checkpoint: the weights.
+            format: onnxruntime, aoti, tensorrt or tensorrt-rtx.
+            dtype: "fp32" or "fp16"; default: the format's.
+            options: fields of the builder's options.
+
+        Raises:
+            UsageError: an unknown format, dtype or option.
+        """
         builder = find_builder(format)
         dtype = dtype or builder.default_dtype
         if dtype not in DTYPES:
@@ -44,7 +54,7 @@ class BuildSettings:
         return cls(checkpoint, builder, dtype, parse_options(builder.Options, options))
 
     def resolved(self) -> "BuildSettings":
-        """With what was left open filled in. Raises UsageError or HeroError for what cannot be built here."""
+        """Fill in options that depend on this machine. Raises UsageError or HeroError if it cannot build them."""
         return replace(self, options=self.builder.resolve(self.options))
 
     @property
@@ -57,7 +67,7 @@ class BuildSettings:
 
     @property
     def spec(self) -> BuildSpec:
-        """As the manifest keeps it."""
+        """The settings as the manifest records them."""
         return BuildSpec(
             checkpoint=self.checkpoint.name,
             preset=self.checkpoint.preset,
@@ -72,13 +82,13 @@ class BuildSettings:
 
 
 class FinishedEngine(BaseModel):
-    """An engine that is whole, and the files that it consists of."""
+    """A complete engine and its files."""
 
     engine: EngineRecord
     files: dict[str, FileRecord]
 
     def intact(self, folder: Path) -> bool:
-        """Whether every file is still what was built."""
+        """Return whether every file is as it was built."""
         return all(
             (folder / name).is_file() and record_of(folder / name) == record for name, record in self.files.items()
         )
@@ -87,10 +97,10 @@ class FinishedEngine(BaseModel):
 def build_engine(
     settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str, progress: Progress
 ) -> FinishedEngine:
-    """Make one engine at `path`, in a folder of its own, with the record that the manifest keeps of it."""
+    """Build one engine at `path`, in a folder of its own. Return it with its record for the manifest."""
     job = EngineJob(settings.checkpoint, submodule, profile, settings.dtype, settings.options, path, progress)
     made = settings.builder.make(job)
-    config = settings.checkpoint.load().config  # sizes only: no part is made
+    config = settings.checkpoint.load().config  # loads no weights
     inputs, outputs = submodule_boundary(submodule, config, profile, DTYPES[settings.dtype])
     engine = EngineRecord(
         submodule=submodule,
@@ -109,14 +119,14 @@ def build_engine(
 
 
 def build_key(settings: BuildSettings, submodule: str, profile: AnyProfile, model: dict[str, Any], weights: str) -> str:
-    """SHA-256 of all that determines an engine: equal keys, equal engines."""
+    """Return the SHA-256 of everything that determines an engine. Equal keys mean equal engines."""
     determining = {
         "submodule": submodule,
         "profile": str(profile),
         "format": settings.format,
         "dtype": settings.dtype,
         "flags": settings.builder.flags(settings.options),
-        # an ONNX graph is the same wherever it is traced
+        # an ONNX graph does not depend on the machine
         "target": settings.target.model_dump() if settings.format != "onnxruntime" else None,
         "model": model,
         "weights": weights,
@@ -130,13 +140,13 @@ def build_key(settings: BuildSettings, submodule: str, profile: AnyProfile, mode
 
 
 def versions() -> dict[str, str]:
-    """Of everything that shapes a graph."""
+    """Return the versions of the packages that determine a graph."""
     return {package: version(package) for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers")}
 
 
 @functools.cache
 def _source_digest() -> str:
-    """SHA-256 of the model's, the exporter's and the kernels' sources: a changed network is another engine."""
+    """Return the SHA-256 of the sources of model, exporter and kernels. A changed network is another engine."""
     import hero_export
     import hero_kernels
     import hero_rt.models

@@ -1,4 +1,4 @@
-"""What an engine folder holds: the manifest, and what is inside each engine, as far as each format tells."""
+"""Inspects an engine folder: its manifest, and the content of each engine as far as its format shows it."""
 
 import re
 from pathlib import Path
@@ -15,21 +15,21 @@ _ATTENTION = re.compile(r"attention|attn|mha|softmax|fmha|_sdpa|PLUGIN_V3", re.I
 
 
 def computes_attention(name: str) -> bool:
-    """Tell by the name of an operator, a layer or a kernel."""
+    """Return whether an operator, a layer or a kernel computes attention, by its name."""
     return _ATTENTION.search(name) is not None
 
 
 class EngineInspection(EngineRecord):
-    """One engine: its record in the manifest, and what is inside. Bytes and counts."""
+    """The record of one engine in the manifest, and its content in bytes and counts."""
 
     file_bytes: int
-    weights_bytes: int  # beside the file, or by the builder's count
-    layers: dict[str, int]  # of what runs it: TensorRT's network, the package's kernels, the ONNX graph itself
-    attention: list[str]  # what computes attention, by the library's own names
+    weights_bytes: int  # of the files beside it, or by the builder's count
+    layers: dict[str, int]  # of TensorRT's network, the package's kernels, or the ONNX graph
+    attention: list[str]  # operators, layers or kernels that compute attention
 
 
 class FolderInspection(BaseModel):
-    """What `hero-export inspect --json` writes."""
+    """The content of a folder, as `hero-export inspect --json` writes it."""
 
     folder: str
     model: str
@@ -40,7 +40,11 @@ class FolderInspection(BaseModel):
 
 
 def inspect_folder(folder: Path) -> FolderInspection:
-    """Check every file, and tell what is inside; needs no GPU. Raises EngineError."""
+    """Check every file of an engine folder, and return its content. No GPU is needed.
+
+    Raises:
+        EngineError: the folder does not exist, its manifest is not valid, or a file differs from it.
+    """
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     return FolderInspection(
@@ -54,10 +58,13 @@ def inspect_folder(folder: Path) -> FolderInspection:
 
 
 def layer_listing(folder: Path, submodule: str) -> str:
-    """Every layer of one submodule's engines, as polygraphy prints them.
+    """Return every layer of one submodule's engines, as polygraphy prints them.
 
-    A plan is opened for it, which needs its GPU; without one, the layers are those that its builder logged.
-    Raises EngineError, HeroError where polygraphy is missing.
+    A plan is opened, which needs its GPU. Without the GPU, the layers are those that the builder logged.
+
+    Raises:
+        EngineError: the folder has no engine of `submodule`.
+        HeroError: polygraphy is missing.
     """
     manifest = read_manifest(folder)
     check_files(folder, manifest)

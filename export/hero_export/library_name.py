@@ -1,4 +1,4 @@
-"""A library under a name that whoever looks for it asks for, and its own folder has not."""
+"""Links a shared library under another name, which some loaders require."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def library_as(name: str, library: Path, variable: str) -> Iterator[None]:
-    """While open, the first folder that the environment's `variable` lists has `library` as `name`."""
+    """Put a link `name` to `library` into a new folder, and list the folder first in the environment's `variable`."""
     before = os.environ.get(variable)
     with tempfile.TemporaryDirectory(prefix="hero-library-") as folder:
         Path(folder, name).symlink_to(library)

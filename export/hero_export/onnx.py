@@ -1,4 +1,4 @@
-"""One submodule as an ONNX file: torch.export, torch's ONNX exporter, clean-up, weights in a file of their own."""
+"""Writes one submodule as an ONNX file, with its weights in a file of their own."""
 
 import ast
 import hashlib
@@ -24,14 +24,14 @@ from hero_rt.models.hero import HeroModel
 from hero_rt.spec.boundary import submodule_boundary
 from hero_rt.spec.profile import AnyProfile
 
-OPSET = 21  # the first whose GroupNormalization states its FP32 statistics (stash_type)
+OPSET = 21  # the first with GroupNormalization's stash_type, which states FP32 statistics
 GraphForm = Literal["standard", "inlined", "onnxruntime"]
-_INLINE_BELOW = 1024  # bytes: smaller tensors stay in the graph, where runtimes fold them
+_INLINE_BELOW = 1024  # bytes; smaller tensors stay in the graph, where runtimes fold them
 
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What was written, and the figures of the summary."""
+    """The files of an export and its figures. `weights_by_type` is in bytes."""
 
     path: Path
     weights: Path
@@ -52,18 +52,23 @@ def export_onnx(
     form: GraphForm = "standard",
     checkpoint: str = "",
 ) -> OnnxExport:
-    """Write `path` and, beside it, its weights in `<submodule>-<sha256>.data`; check the file with onnx.checker.
+    """Write `path` and, beside it, its weights in `<submodule>-<sha256>.data`. Check the file with onnx.checker.
 
-    The weights' name is their content, so that the profiles of one model share them. Inputs and outputs are named as
-    `submodule_io` says, nodes by the path of their module and their operator.
+    The name of the weights is their content, so the profiles of one model share them. `submodule_io` names inputs and
+    outputs. Nodes are named by the path of their module and their operator.
 
     Args:
-        form: "standard": ONNX operators, and one hero node with a function a temporal attention. "inlined": the
-            function's operators in place of each hero node, for TensorRT without a plugin. "onnxruntime": in the forms
-            that runtime has kernels for (see operator_forms).
-        checkpoint: what the file's metadata calls the weights.
+        model: the checkpoint, in the dtype of the graph.
+        submodule: its name.
+        profile: a shape, or a range of shapes.
+        path: the .onnx file to write.
+        form: "standard" has ONNX operators, and a hero node with a function for each temporal attention. "inlined" has
+            the function's operators in place of the hero nodes, for TensorRT without a plugin. "onnxruntime" has the
+            forms that ONNX Runtime has kernels for (see operator_forms).
+        checkpoint: the name of the weights in the file's metadata.
 
-    Raises UsageError for a model that has no static graph (a synced flow encoder).
+    Raises:
+        UsageError: the model has no static graph (a synced flow encoder).
     """
     started = time.perf_counter()
     inputs, outputs = submodule_boundary(submodule, model.config, profile, model.dtype)
@@ -73,7 +78,7 @@ def export_onnx(
         program = torch.onnx.export(
             trace(model, submodule, profile),
             dynamo=True,
-            optimize=False,  # done below, with weights folded too
+            optimize=False,  # done below, where weights are folded too
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
@@ -120,14 +125,14 @@ def export_onnx(
 def _name_nodes(model: onnxscript.ir.Model) -> None:
     """Name each node MODULE.PATH/Operator, numbered from the second on; drop the exporter's metadata.
 
-    That metadata holds the module path, but also source paths and stack traces of the exporting machine.
+    The metadata holds the module path, and also source paths and stack traces of the exporting machine.
     """
     paths: dict[onnxscript.ir.Node, str] = {}
     seen: Counter[str] = Counter()
     for node in model.graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))  # ends with the FX node
         producer = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-        # a node that the optimizer made has no scope: its input's module is its own
+        # a node of the optimizer has no scope, and gets its input's module
         paths[node] = scopes[-2] if len(scopes) > 1 else paths.get(producer, "") if producer else ""
         name = f"{paths[node]}/{node.op_type}"
         node.name = f"{name}_{seen[name]}" if seen[name] else name
@@ -144,10 +149,10 @@ def _weights_by_type(model: onnxscript.ir.Model) -> dict[str, int]:
 
 
 def _should_fold(node: onnxscript.ir.Node) -> bool | None:
-    """True or False decides; None leaves it to the optimizer.
+    """Return whether to fold a node. None leaves the decision to the optimizer.
 
-    Linear layers come as MatMul(x, Transpose(weight)); folding every such transpose keeps it out of each load. What
-    repeats constants for the guidance rows stays in the graph: folded, the guided profile would have its own weights.
+    Linear layers are MatMul(x, Transpose(weight)). Every such transpose is folded, so that loading does not compute it.
+    Nodes that repeat constants for the guidance rows are not folded: the guided profile would need its own weights.
     """
     if node.op_type == "Transpose":
         return True
@@ -176,7 +181,7 @@ def _save(model: onnxscript.ir.Model, path: Path, submodule: str) -> Path:
 
 
 def _remove_unused_weights(folder: Path, submodule: str) -> None:
-    """Delete weight files of `submodule` that no graph of the folder names: those of graphs that were replaced."""
+    """Delete weight files of `submodule` that no graph of the folder names. They belong to replaced graphs."""
     graphs = [onnx.load(path, load_external_data=False).graph for path in folder.glob("*.onnx")]
     used = {
         entry.value

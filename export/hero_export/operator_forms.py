@@ -1,9 +1,9 @@
-"""Operators whose ONNX form depends on who reads the graph: TensorRT, or ONNX Runtime.
+"""Translates operators whose ONNX form depends on the reader of the graph: TensorRT or ONNX Runtime.
 
-TensorRT finds an attention among its standard operators. ONNX Runtime does not: it writes every score matrix to memory
-and reads it back. It has a kernel that keeps them in cache, under a name of its own domain, and takes it even where the
-graph brings a function of that name along; so the node carries its definition, and what knows no such kernel runs the
-function. For GroupNormalization it has none: it computes the ten operators of its definition one by one.
+TensorRT recognises an attention in standard operators. ONNX Runtime does not: it writes every score matrix to memory
+and reads it back. It has a kernel that avoids this, under a name in its own domain. It uses the kernel even if the
+graph has a function of that name. So the node has its definition as a function, and other tools run the function. ONNX
+Runtime has no kernel for GroupNormalization: it computes the ten operators of the definition one by one.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _FP32, _FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 @onnxscript.script(_OPSET)
 def MultiHeadAttention(query, key, value, num_heads: int, scale: float):
-    """ONNX Runtime's operator of this name, as far as HERO needs it. query: [R, S, C]; key, value: [R, L, C]."""
+    """Define ONNX Runtime's operator as far as HERO needs it. query: [R, S, C]; key, value: [R, L, C]."""
     heads = op.Reshape(op.Constant(value_int=num_heads), op.Constant(value_ints=[1]))
     split = op.Concat(op.Constant(value_ints=[0, 0]), heads, op.Constant(value_ints=[-1]), axis=0)
     q = op.Transpose(op.Reshape(query, split), perm=[0, 2, 1, 3])  # [R, H, S, d]
@@ -36,7 +36,7 @@ def MultiHeadAttention(query, key, value, num_heads: int, scale: float):
 
 
 def translations(for_onnxruntime: bool) -> dict[Callable[..., Any], Callable[..., Any]]:
-    """For torch's exporter; GroupNormalization is its own choice."""
+    """Return the translations for torch's exporter. The exporter translates GroupNormalization itself."""
     if not for_onnxruntime:
         return {torch.ops.aten.scaled_dot_product_attention.default: _composed_attention}
     return {
@@ -48,7 +48,7 @@ def translations(for_onnxruntime: bool) -> dict[Callable[..., Any], Callable[...
 def _composed_attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ):
-    """Softmax in FP32. query, key, value: [..., heads, tokens, d]."""
+    """Write attention with the softmax in FP32. query, key, value: [..., heads, tokens, d]."""
     _check(attn_mask, is_causal, enable_gqa)
     scale = scale if scale is not None else query.shape[-1] ** -0.5
     # scaled before the product: q kᵀ itself can leave FP16's range
@@ -62,7 +62,7 @@ def _composed_attention(
 
 
 def _fused_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """query, key, value: [R, heads, tokens, d]. The transposes cancel with those that PyTorch asks for around it."""
+    """Write ONNX Runtime's operator. query, key, value: [R, heads, tokens, d]. Its transposes cancel with PyTorch's."""
     _check(attn_mask, is_causal, enable_gqa)
     heads, width = query.shape[1], query.shape[-1]
     joined = op.Constant(value_ints=[0, 0, heads * width])
@@ -78,7 +78,7 @@ def _check(attn_mask: object, is_causal: bool, enable_gqa: bool) -> None:
 
 
 def _group_norm(x, num_groups, weight, bias, eps=1e-5, cudnn_enabled=True):
-    """x: [N, C, *]. In FP32 each group as an instance; FP16 states FP32 statistics, which only the definition can."""
+    """Write a group norm of x: [N, C, *]. FP32 groups are instances. FP16 needs the definition and its FP32 sums."""
     if x.dtype != _FP32:
         return op.GroupNormalization(x, weight, bias, num_groups=num_groups, epsilon=eps)
     ones, zeros = (op.Constant(value_floats=[value] * num_groups) for value in (1.0, 0.0))

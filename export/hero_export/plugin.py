@@ -1,4 +1,4 @@
-"""Which temporal-attention plugin a plan is built with, and its registration."""
+"""Chooses and registers the temporal-attention plugin of a plan."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ _BUILT = Path("build/plugin/libhero_plugin.so")  # where `make plugin` leaves it
 
 
 def library_path() -> Path:
-    """The C++ plugin: $HERO_PLUGIN_LIBRARY, else what `make plugin` built in the repository of hero_kernels.
+    """Return the path of the C++ plugin: $HERO_PLUGIN_LIBRARY, else the file that `make plugin` builds.
 
     It does not depend on the working directory.
     """
@@ -25,9 +25,9 @@ def library_path() -> Path:
 
 
 def resolve_plugin(format: str, choice: str) -> str:
-    """`auto` as one of python, library and off: the fastest that this machine has. Raises EngineError.
+    """Replace `auto` by python, library or off, in this order of preference. Raises EngineError.
 
-    The Python plugin leaves plans free of files beside them, so it goes first where the format has it.
+    A plan with the Python plugin needs no file beside it, so `python` comes first.
     """
     python = format == "tensorrt" and importlib.util.find_spec("triton") is not None
     library = library_path().is_file()
@@ -43,7 +43,7 @@ def resolve_plugin(format: str, choice: str) -> str:
 
 
 def explain(format: str, plugin: str) -> str:
-    """Which plugin computes temporal attention, and why, in one line."""
+    """Say in one line which plugin computes temporal attention, and why."""
     if plugin == "python":
         return "plugin python: the Triton kernel computes temporal attention"
     if plugin == "library":
@@ -54,7 +54,7 @@ def explain(format: str, plugin: str) -> str:
 
 
 def register(plugin: str, trt: Any) -> None:
-    """Give TensorRT's registry the plugin; with `off` the graph's nodes are built from their function body."""
+    """Register the plugin with TensorRT. `off` registers nothing: temporal attention is built from its operators."""
     if plugin == "library":
         trt.get_plugin_registry().load_library(str(library_path()))
     elif plugin == "python":
@@ -65,9 +65,9 @@ def register(plugin: str, trt: Any) -> None:
 
 @contextmanager
 def loader_path(format: str) -> Iterator[None]:
-    """While open, processes that are started can parse plugin nodes with TensorRT-RTX.
+    """Let processes that start while this is open parse plugin nodes with TensorRT-RTX.
 
-    Its parser looks for an unversioned library that the wheel lacks, and aborts the process without it.
+    Its parser needs an unversioned library, which the wheel lacks. Without it the parser aborts the process.
     """
     found = importlib.util.find_spec("tensorrt_rtx_libs") if format == "tensorrt-rtx" else None
     if found is None or not found.submodule_search_locations:

@@ -1,4 +1,4 @@
-"""What TensorRT says while it builds: reasons of a failure, the layers it chose, progress that can be stopped."""
+"""Reads TensorRT's log during a build: errors, layers, memory. It also reports progress, and can stop the build."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ _MEMORY = {
 
 
 def make_logger(trt: Any, verbose: bool = False) -> Any:
-    """An ILogger that keeps errors, warnings, the engine's layers and its memory. verbose: it prints everything too."""
+    """Make an ILogger that keeps errors, warnings, layers and memory of the engine. verbose: print everything too."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -42,7 +42,7 @@ def make_logger(trt: Any, verbose: bool = False) -> Any:
 
 
 def make_monitor(trt: Any, progress: Progress) -> Any:
-    """An IProgressMonitor that reports each step and stops the build where `progress` says so."""
+    """Make an IProgressMonitor that reports each step. It stops the build when `progress` returns False."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""ONNX to a TensorRT plan: one builder for `tensorrt` and `tensorrt_rtx`, which differ in their module's name.
+"""Builds a TensorRT plan from ONNX, with `tensorrt` or `tensorrt_rtx`. The two differ in the name of their module.
 
-Networks are strongly typed: precision lives in the graph. The module object is the only seam, so that what
-TensorRT-RTX builds on a machine with no GPU is built by the lines that TensorRT runs.
+Networks are strongly typed: the graph states the precision. Both libraries run the same lines of this file. So building
+with TensorRT-RTX on a machine without a GPU tests the lines that TensorRT runs.
 """
 
 import time
@@ -23,7 +23,7 @@ ShapeRanges = Mapping[str, Sequence[tuple[int, ...]]]  # smallest, typical, larg
 
 @dataclass(frozen=True)
 class Plan:
-    """A built plan and what the builder told of it."""
+    """A built plan and the figures of its builder."""
 
     path: Path
     seconds: float
@@ -44,8 +44,8 @@ def build_plan(
 ) -> Plan:
     """Build `onnx_path` into the plan `path`, atomically.
 
-    plugin: "python", "library" or "off". Raises HeroError with the parser's or builder's own words, and
-    KeyboardInterrupt where `progress` stopped the build.
+    plugin: "python", "library" or "off". Raises HeroError with the message of the parser or builder, and
+    KeyboardInterrupt if `progress` stopped the build.
     """
     started = time.perf_counter()
     logger = make_logger(trt, options.verbose)

@@ -1,4 +1,4 @@
-"""One submodule as an exported program: where every compiled format starts."""
+"""Traces one submodule to an exported program, from which every compiled format is made."""
 
 import torch
 
@@ -10,7 +10,7 @@ from hero_rt.spec.profile import AnyProfile
 
 
 def trace(model: HeroModel, submodule: str, profile: AnyProfile) -> torch.export.ExportedProgram:
-    """torch.export of a submodule, on the model's device and in its dtype; static but for what `profile` leaves free.
+    """Export a submodule with torch.export, on the model's device and in its dtype. A range of canvases has free axes.
 
     Raises UsageError for a model that has no static graph (a flow encoder synced with the timestep).
     """
@@ -25,7 +25,7 @@ def trace(model: HeroModel, submodule: str, profile: AnyProfile) -> torch.export
     boundary, _ = submodule_boundary(submodule, model.config, profile, model.dtype)
     free = torch.export.ShapesCollection()
     for tensor, spec in zip(example, boundary.values(), strict=True):
-        # AUTO: which axes are equal, the trace finds out
+        # AUTO: the trace finds out which axes are equal
         free[tensor] = {axis: torch.export.Dim.AUTO for axis, size in enumerate(spec.shape) if size == FREE}
     with torch.no_grad():
         return torch.export.export(module, example, dynamic_shapes=free.dynamic_shapes(module, example))

@@ -1,4 +1,4 @@
-"""Are an engine folder's numbers the model's? Every output against FP32 eager, then a whole clip end to end."""
+"""Compares the engines of a folder with the FP32 eager model: every output, then whole runs of a clip."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Relative L2 of one submodule's output, relative L2 of the final latents, PSNR of the frames in dB."""
+    """The limits of a comparison.
+
+    Attributes:
+        per_output: relative L2 error of one output.
+        latents: relative L2 error of the final latents.
+        psnr: of the frames, in dB.
+    """
 
     per_output: float
     latents: float
@@ -42,9 +48,9 @@ class Thresholds:
 
 THRESHOLDS = {
     "fp32": Thresholds(1e-4, 1e-3, 50.0),
-    # hero-tiny with random weights measures 7e-4 to 2e-3 an output; a trained model may lose more
+    # hero-tiny with random weights has 7e-4 to 2e-3; a trained model may have more
     "fp16": Thresholds(2e-2, 5e-2, 30.0),
-    # PyTorch's own FP16: the same roundings everywhere, 1.0e-3 to 2.6e-3 an output; an engine may order sums otherwise
+    # PyTorch's own FP16 has 1.0e-3 to 2.6e-3; an engine may add in another order
     "eager fp16": Thresholds(1e-2, 5e-2, 30.0),
 }
 
@@ -54,7 +60,7 @@ class _Comparison(BaseModel):
 
 
 class OutputParity(_Comparison):
-    """One output of one engine against FP32 eager on the same input."""
+    """Compares one output of one engine with FP32 eager on equal inputs."""
 
     submodule: str
     profile: str
@@ -65,7 +71,7 @@ class OutputParity(_Comparison):
 
 
 class ClipParity(_Comparison):
-    """A whole clip at one profile: final latents after `steps`, and frames."""
+    """Compares a whole run at one profile: the final latents after `steps`, and the frames."""
 
     profile: str
     steps: int
@@ -74,7 +80,7 @@ class ClipParity(_Comparison):
 
 
 class ParityReport(BaseModel):
-    """What `hero-export verify --json` writes."""
+    """The result of a verification, as `hero-export verify --json` writes it."""
 
     folder: str
     judged_as: str  # of THRESHOLDS
@@ -99,12 +105,25 @@ def verify(
 ) -> ParityReport:
     """Compare every engine of `folder` with the eager FP32 model of the checkpoint that it was built from.
 
-    Submodules are compared on the intermediates of `clip` (a synthetic pan where None), each on the reference's own
-    inputs, so that one engine's error is not charged to the next; then whole runs are. The worst output of each engine
-    is recorded in the manifest. eager: "fp32" or "fp16", to judge the PyTorch model in that dtype (on the CPU where no
-    device is named) in place of the engines: what FP16 itself loses. reference_device: where the FP32 model runs, the
-    engines' own where None. tolerances: fields of `Thresholds` in place of the dtype's. Raises EngineError, UsageError,
-    or HeroError where memory is short; a parity failure is in the report, not an exception.
+    Each submodule gets the reference's own inputs, so the error of one engine is not counted as that of the next. Whole
+    runs follow. The manifest records the worst output of each engine.
+
+    Args:
+        folder: engine folder.
+        clip: video to verify on; None is a synthetic pan.
+        device: where the engines run; None is what their format and this machine allow.
+        eager: "fp32" or "fp16" judges the PyTorch model in this dtype in place of the engines. It shows the error of
+            FP16 itself.
+        reference_device: where the FP32 model runs; None is the engines' device.
+        tolerances: fields of `Thresholds` that replace the limits of the dtype.
+
+    Returns:
+        The report. A parity failure is in the report and is no exception.
+
+    Raises:
+        EngineError: the folder does not open here.
+        UsageError: the clip is too short, or a profile is too small to verify on.
+        HeroError: memory is short.
     """
     manifest = read_manifest(folder)
     checkpoint = Checkpoint(manifest.build.checkpoint, manifest.build.preset, manifest.build.seed)
@@ -162,13 +181,13 @@ def verify(
 
 
 def _shapes(manifest: Manifest) -> list[Profile]:
-    """Static shapes that stand for every profile of the folder: of a range, its smallest, typical and largest."""
+    """Return the static shapes to verify. A range gives its smallest, typical and largest shape."""
     shapes = (shape for text in manifest.profiles for shape in parse_profile(text).shapes)
     return [*dict.fromkeys(shapes)]
 
 
 def relative_l2(got: Tensor, want: Tensor) -> float:
-    """‖got - want‖ / ‖want‖ in FP64; NaN counts as infinite."""
+    """Return ‖got - want‖ / ‖want‖ in FP64. NaN counts as infinite."""
     error = float((got.double() - want.double()).norm() / want.double().norm().clamp_min(1e-30))
     return error if math.isfinite(error) else math.inf
 
@@ -199,7 +218,7 @@ def _compare_submodule(
 
 
 class _LastInputs(Observer):
-    """Notes the inputs that each submodule last ran with, bound ones included."""
+    """Keeps the inputs of each submodule's last run, with the bound ones."""
 
     def __init__(self) -> None:
         self.seen: dict[str, dict[str, Tensor]] = {}
@@ -218,7 +237,7 @@ def _reference_run(
 
 
 def _run(engines: EngineSet, source: np.ndarray, frame: Padding, profile: Profile) -> tuple[Tensor, np.ndarray]:
-    """Final latents [F, 4, h, w] and frames uint8 [F, H, W, 3] of one seeded run, from one denoising."""
+    """Run once with a seed. Return final latents [F, 4, h, w] and frames uint8 [F, H, W, 3]."""
     request = OutpaintRequest(
         frame=frame, steps=STEPS, guidance_scale=GUIDANCE_SCALE if profile.guided else 1.0, seed=SEED
     )
@@ -235,7 +254,7 @@ def _run(engines: EngineSet, source: np.ndarray, frame: Padding, profile: Profil
 
 
 def _fitted_clip(clip: Path | None, profile: Profile) -> tuple[np.ndarray, Padding]:
-    """The first window of the clip, scaled to the middle three quarters of the profile's width (OPV 0.25)."""
+    """Return the first window of the clip, scaled to the middle three quarters of the profile's width (OPV 0.25)."""
     side = profile.width // 8
     size = (profile.width - 2 * side, profile.height)
     if min(size) < MIN_SIDE:
@@ -252,7 +271,7 @@ def _fitted_clip(clip: Path | None, profile: Profile) -> tuple[np.ndarray, Paddi
 
 
 def _synthetic_pan(num_frames: int) -> np.ndarray:
-    """uint8 [F, 256, 256, 3]: a camera panning over smooth noise."""
+    """Return uint8 [F, 256, 256, 3]: a camera that pans over smooth noise."""
     noise = np.random.default_rng(SEED).normal(size=(256, 256 + 4 * num_frames, 3)).astype(np.float32)
     scene = cv2.GaussianBlur(noise, (0, 0), 6)
     scene = (128 + 48 * scene / scene.std()).clip(0, 255).astype(np.uint8)
@@ -260,7 +279,7 @@ def _synthetic_pan(num_frames: int) -> np.ndarray:
 
 
 def psnr_of(got: np.ndarray, want: np.ndarray) -> float:
-    """Over all frames, in dB; equal frames give 100."""
+    """Return the PSNR over all frames in dB. Equal frames give 100."""
     error = float(np.mean((got.astype(np.float64) - want) ** 2))
     return 10 * math.log10(255**2 / error) if error > 0 else 100.0
 

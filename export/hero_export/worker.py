@@ -1,4 +1,4 @@
-"""Engines built in a process each: memory is given back whole, a peak is one engine's own, a build can be stopped."""
+"""Builds each engine in a process of its own, which frees its memory, measures its own peak and can be stopped."""
 
 import contextlib
 import multiprocessing
@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from hero_export.engine_build import BuildSettings, FinishedEngine, build_engine
@@ -23,7 +22,7 @@ PhaseReport = Callable[[str, int, int], None]  # "unet_step: phase", steps done,
 
 
 class Workers:
-    """Starts builds; leaving the block ends those that still run, so that a Ctrl-C leaves nothing behind."""
+    """Starts builds. Leaving the `with` block ends builds that still run, so a Ctrl-C leaves no process."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
@@ -34,7 +33,7 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._stopped = True
             running = list(self._running)
@@ -44,7 +43,7 @@ class Workers:
     def build(
         self, settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str, on_phase: PhaseReport
     ) -> FinishedEngine:
-        """Build one engine at `path` and wait for it. Raises what it raised, or HeroError where it was killed."""
+        """Build one engine at `path` and wait for it. Raises the error of the build, or HeroError if it was killed."""
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(sender, settings, submodule, profile, path, key))
         with self._lock:
@@ -67,8 +66,8 @@ class Workers:
             if process.exitcode is not None and process.exitcode > 0:
                 raise HeroError(f"building {submodule} at {profile} failed; its traceback stands above") from error
             raise HeroError(
-                f"the process building {submodule} at {profile} was killed, most often for want of memory; run the "
-                "command again with more free (finished engines are kept)"
+                f"the process building {submodule} at {profile} was killed, most often because memory ran out; free "
+                "some and run the command again (finished engines are kept)"
             ) from error
         finally:
             receiver.close()
@@ -80,7 +79,7 @@ class Workers:
 def _stop(process: Any) -> None:
     if process.is_alive():
         with contextlib.suppress(ProcessLookupError):  # it may end just now
-            os.kill(process.pid, signal.SIGINT)  # heard twice where the terminal signals the whole group; no harm
+            os.kill(process.pid, signal.SIGINT)  # a second signal, after that of the terminal, does no harm
         process.join(_STOP_SECONDS)
     if process.is_alive():
         process.kill()
@@ -90,7 +89,7 @@ def _stop(process: Any) -> None:
 def _work(
     sender: Connection, settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str
 ) -> None:
-    """The child. A Ctrl-C stops TensorRT at its next step; what has no steps is killed by the parent."""
+    """Run a build in the child. A Ctrl-C stops TensorRT at its next step. The parent kills a phase without steps."""
     interrupted = threading.Event()
     signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -108,7 +107,7 @@ def _work(
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed cannot stop its builds."""
+    """End this process when its parent ends. A killed parent cannot stop its builds."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""What runs a submodule: one protocol, one module a backend. Nothing outside this folder names a vendor."""
+"""Runs submodules. One protocol, and one module for each backend. Only this folder names vendors."""
 
 from pathlib import Path
 
@@ -9,10 +9,14 @@ __all__ = ["Binding", "Engine", "EngineSet", "Manifest", "Observer", "open_engin
 
 
 def open_engines(folder: str | Path, device: str | None = None) -> EngineSet:
-    """Open a folder written by `hero-export build-engines`, after checking it against its manifest.
+    """Check a folder that `hero-export build-engines` wrote against its manifest, and open it.
 
-    device: "cpu", "cuda" or "cuda:1"; by default what the format and this machine allow.
-    Raises EngineError saying what differs and how to rebuild.
+    Args:
+        folder: the engine folder.
+        device: "cpu", "cuda" or "cuda:1"; default: what the format and this machine allow.
+
+    Raises:
+        EngineError: the folder does not fit. The message says what differs and how to rebuild.
     """
     from hero_rt.engines.folder import EngineFolder
 

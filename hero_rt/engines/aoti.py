@@ -1,4 +1,4 @@
-"""AOTInductor packages: torch.export compiled ahead of time, run with nothing beyond PyTorch."""
+"""Runs AOTInductor packages, which need PyTorch only."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def default_device() -> torch.device:
 
 
 def this_machine(device: torch.device) -> Target:
-    """PyTorch, and the GPU with its SM or the CPU with its vector extension: packages hold native code for these."""
+    """Return PyTorch's version, and the GPU's SM or the CPU's vector extension. Packages hold native code for these."""
     target = Target(library="torch", library_version=torch.__version__.split("+")[0])
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
@@ -41,7 +41,7 @@ def mismatch(built: Target, here: Target) -> str | None:
 
 
 def open_engine(path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()) -> Engine:
-    """One compiled package; on CUDA with static input buffers, and a CUDA graph from the second run on."""
+    """Open a compiled package. On CUDA it has static input buffers, and a CUDA graph from the second run on."""
     device = workspace.device
     try:
         # its own bookkeeping between threads cannot be captured in a graph

@@ -1,4 +1,4 @@
-"""Which module runs which engine format, and what each must offer."""
+"""Names the module that runs each engine format, and defines what such a module offers."""
 
 import importlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import Specs
 
-BACKENDS = {  # format: where its backend is, a module or an attribute of one
+BACKENDS = {  # format: module of its backend, or module:attribute
     "onnxruntime": "hero_rt.engines.onnxruntime",
     "tensorrt": "hero_rt.engines.tensorrt:TENSORRT",
     "tensorrt-rtx": "hero_rt.engines.tensorrt:TENSORRT_RTX",
@@ -22,25 +22,25 @@ BACKENDS = {  # format: where its backend is, a module or an attribute of one
 
 
 class Backend(Protocol):
-    """One engine format on this machine; its libraries are imported in its module of hero_rt.engines."""
+    """Runs one engine format on this machine. Only its module of hero_rt.engines imports its libraries."""
 
     def default_device(self) -> torch.device:
-        """Where an engine of this format runs if nobody says."""
+        """Return the device of engines of this format if the user names none."""
 
     def this_machine(self, device: torch.device) -> Target:
-        """The library and the device as they are here. Raises EngineError where the library is missing."""
+        """Return the library and the device of this machine. Raises EngineError if the library is missing."""
 
     def mismatch(self, built: Target, here: Target) -> str | None:
-        """Why an engine built for `built` cannot run on `here`, in half a sentence; None where it can."""
+        """Return why an engine built for `built` cannot run on `here`, as half a sentence. None if it can."""
 
     def open_engine(
         self, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()
     ) -> Engine:
-        """beside: the files that it was built with and needs. Raises EngineError naming the file."""
+        """Open an engine file. `beside` are further files that it needs. Raises EngineError, which names the file."""
 
 
 def backend(format: str) -> Backend:
-    """The backend of an engine format. Raises EngineError for a format that this version does not run."""
+    """Return the backend of an engine format. Raises EngineError for a format that this version does not run."""
     if format not in BACKENDS:
         raise EngineError(f"engine format {format!r} cannot be run by this version; it runs {', '.join(BACKENDS)}")
     module, _, name = BACKENDS[format].partition(":")

@@ -1,4 +1,4 @@
-"""The PyTorch model behind the engine protocol: the baseline and the truth. Runs any profile."""
+"""Runs the PyTorch model as engines, at any profile. It is the baseline, and the truth for every other engine."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -16,10 +16,12 @@ from hero_rt.spec.profile import Profile
 
 
 class Binding(Closable):
-    """One caller's constants on one engine. `with` or `close` gives back what it holds.
+    """One caller's constants on one engine. `with` or `close` releases them.
 
-    constants: the bound tensors by name, as the engine reads them. A binding serves one caller at a time; any number of
-    bindings of one engine exist side by side.
+    A binding serves one caller at a time. An engine may have any number of bindings.
+
+    Attributes:
+        constants: the bound tensors by name.
     """
 
     def __init__(self, constants: Mapping[str, Tensor], release: Callable[[], None] = lambda: None):
@@ -39,22 +41,28 @@ class Binding(Closable):
 
 
 class Observer:
-    """Sees every run of an engine set, before and after. Subclasses override what they need."""
+    """Is called before and after every run of an engine set. Subclasses override what they need."""
 
     def before_run(self, engine: "Engine", binding: Binding, inputs: Mapping[str, Tensor]) -> None:
-        """Called in the thread that runs the engine, once the inputs were checked."""
+        """Is called in the thread that runs the engine, after the inputs were checked."""
 
     def after_run(
         self, engine: "Engine", binding: Binding, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
     ) -> None:
-        """Called in the same thread. On a GPU the work may still be queued."""
+        """Is called in the same thread. On a GPU the work may still be queued."""
 
 
 class Engine(ABC):
-    """One submodule at one profile. It holds no caller's state: callers keep theirs in bindings.
+    """Runs one submodule at one profile. Any thread may call `bind` and `run`.
 
-    inputs, outputs: shape and dtype of each tensor by name. submodule, profile: what the set opened it as. Any thread
-    may call `bind` and `run`.
+    An engine holds no caller's state. Callers keep theirs in bindings.
+
+    Attributes:
+        name: of the engine, for messages.
+        inputs: shape and dtype of each input by name.
+        outputs: shape and dtype of each output by name.
+        submodule: the name under which the set opened it.
+        profile: the profile for which the set opened it.
     """
 
     submodule = ""
@@ -66,15 +74,30 @@ class Engine(ABC):
         self.closed = False
 
     def bind(self, constants: Mapping[str, Tensor] | None = None) -> Binding:
-        """Take inputs that stay the same over many runs. Raises EngineError on wrong names, shapes or dtypes."""
+        """Take inputs that stay the same over many runs.
+
+        Args:
+            constants: tensors by name; None binds nothing.
+
+        Raises:
+            EngineError: wrong names, shapes or dtypes, or a closed engine.
+        """
         self._check_open()
         check_tensors(self.name, self.inputs, constants or {})
         return self._bind(constants or {})
 
     def run(self, binding: Binding, **inputs: Tensor) -> dict[str, Tensor]:
-        """Run with the binding's constants and the remaining inputs; return every output by name, the caller's own.
+        """Run with the constants of the binding and the remaining inputs.
 
-        Raises EngineError on wrong or missing inputs, and on a closed engine or binding.
+        Args:
+            binding: of this engine.
+            inputs: every input that is not bound, by name.
+
+        Returns:
+            Every output by name, in memory that belongs to the caller.
+
+        Raises:
+            EngineError: wrong or missing inputs, or a closed engine or binding.
         """
         self._check_open()
         if binding.closed:
@@ -93,7 +116,7 @@ class Engine(ABC):
             return self.run(binding, **inputs)
 
     def warm_up(self) -> None:
-        """Run on zeros: memory is allocated, kernels are loaded, and on a GPU the second run is captured."""
+        """Run on zeros. This allocates memory and loads kernels. On a GPU a second run captures the CUDA graph."""
         zeros = {
             name: torch.zeros(spec.shape, dtype=spec.dtype, device=self.device) for name, spec in self.inputs.items()
         }
@@ -103,10 +126,10 @@ class Engine(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where inputs are expected."""
+        """The device of inputs and outputs."""
 
     def close(self) -> None:
-        """Release what the engine holds; a closed engine refuses to run."""
+        """Release what the engine holds. A closed engine refuses to run."""
         if not self.closed:
             self.closed = True
             self._close()
@@ -149,9 +172,15 @@ class ModuleEngine(Engine):
 
 
 class EngineSet(Closable, ABC):
-    """The six submodules of one checkpoint in one format. Engines are opened when first asked for, and kept.
+    """Holds the six submodules of one checkpoint in one format. It is a context manager.
 
-    observers: append an `Observer` to see every run. A set is a context manager.
+    Engines are opened when they are first needed, and kept.
+
+    Attributes:
+        config: of the checkpoint.
+        dtype: of the engines.
+        device: of inputs and outputs.
+        observers: append an `Observer` to see every run.
     """
 
     def __init__(self, config: HeroConfig, dtype: torch.dtype, device: torch.device):
@@ -162,7 +191,7 @@ class EngineSet(Closable, ABC):
         self._closed = False
 
     def open(self, submodule: str, profile: Profile) -> Engine:
-        """Return the engine of a submodule for `profile`. Raises EngineError where there is none."""
+        """Return the engine of a submodule for `profile`. Raises EngineError if there is none."""
         with self._lock:
             if self._closed:
                 raise EngineError(f"{self.describe()} is closed; open it again")
@@ -174,7 +203,7 @@ class EngineSet(Closable, ABC):
             return self._engines[key]
 
     def check(self, submodule: str, profile: Profile) -> None:
-        """Raise EngineError where there is no engine of `submodule` for `profile`. Opens nothing."""
+        """Raise EngineError if there is no engine of `submodule` for `profile`. This opens nothing."""
 
     def describe(self) -> str:
         return f"the engine set of {self.config.name}"
@@ -197,9 +226,9 @@ class EngineSet(Closable, ABC):
 def check_tensors(
     engine: str, specs: Specs, tensors: Mapping[str, Tensor], bound: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Names, shapes and dtypes of `tensors` against `specs`; EngineError names the engine and the first mismatch.
+    """Compare names, shapes and dtypes of `tensors` with `specs`. EngineError names the engine and the first mismatch.
 
-    bound: of a run, what was bound and checked before; with it every input must be there.
+    bound: the checked constants of a run. If given, every input must be in it or in `tensors`.
     """
     for name, tensor in tensors.items():
         if name not in specs:

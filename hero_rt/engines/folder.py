@@ -1,4 +1,4 @@
-"""An engine folder on disk as an engine set: checked against its manifest before anything of it is read."""
+"""Opens an engine folder as an engine set, after checking it against its manifest."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from hero_rt.spec.profile import Profile
 
 
 class EngineFolder(EngineSet):
-    """Every file is hashed on opening: a folder opens whole or not at all. Engines are made when first asked for."""
+    """Opens a folder whole or not at all: every file is hashed. Engines are made when they are first needed."""
 
     def __init__(self, folder: Path, device: str | None = None):
         self.folder, self.manifest = folder, read_manifest(folder)

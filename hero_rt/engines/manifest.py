@@ -1,4 +1,4 @@
-"""manifest.json: what an engine folder holds, from what and for what. The exporter writes it, the runtime checks it."""
+"""Defines manifest.json, which describes an engine folder. The exporter writes it, the runtime checks it."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ class TensorRecord(_Strict):
 
 
 class Target(_Strict):
-    """Where an engine runs: the library that built it, and the GPU side where there is one."""
+    """The library and the GPU that an engine is built for."""
 
     library: str
     library_version: str
@@ -59,7 +59,7 @@ class Target(_Strict):
 
 
 class EngineRecord(_Strict):
-    """One engine: a submodule at a profile or a range of them."""
+    """One engine: a submodule at a profile or at a range of canvases."""
 
     submodule: str
     profile: str
@@ -75,7 +75,7 @@ class EngineRecord(_Strict):
     parity: dict[str, Any] | None = None  # filled by verification
 
     def takes(self, inputs: Specs, outputs: Specs) -> bool:
-        """Whether these are the tensors, by name, order, dtype and shape, of a canvas that it was built for."""
+        """Return whether the engine has these tensors, by name, order, dtype and shape. -1 fits any size."""
         return all(
             [tensor.name for tensor in tensors] == list(specs)
             and all(tensor.spec.fits(spec) for tensor, spec in zip(tensors, specs.values(), strict=True))
@@ -84,10 +84,15 @@ class EngineRecord(_Strict):
 
 
 class BuildSpec(_Strict):
-    """What `hero-export build-engines` was asked for.
+    """The arguments of `hero-export build-engines`.
 
-    checkpoint: a folder, a bundled name, a Hub id, or "random" with preset and seed. options: those of the format's
-    builder that are not at their default, by name.
+    Attributes:
+        checkpoint: a folder, a bundled name, a Hub id, or "random" with preset and seed.
+        preset: sizes of random weights.
+        seed: seed of random weights.
+        format: the engine format.
+        dtype: "fp32" or "fp16".
+        options: the builder's options that are not at their default, by name.
     """
 
     checkpoint: str
@@ -98,7 +103,7 @@ class BuildSpec(_Strict):
     options: dict[str, Any] = {}
 
     def command(self, profiles: Sequence[str], folder: Path) -> str:
-        """The command line that builds `folder`."""
+        """Return the command line that builds `folder`."""
         words = ["hero-export", "build-engines", self.checkpoint]
         if self.preset is not None:
             words += ["--preset", self.preset, "--seed", str(self.seed)]
@@ -112,7 +117,7 @@ class BuildSpec(_Strict):
 
 
 class Manifest(_Strict):
-    """The whole folder."""
+    """The description of an engine folder."""
 
     schema_version: int
     tool_version: str
@@ -134,11 +139,11 @@ class Manifest(_Strict):
 
     @property
     def profiles(self) -> list[str]:
-        """Profiles at which a whole clip can be run: those of the denoising step."""
+        """The profiles of the denoising step. A clip can be outpainted at these."""
         return sorted(engine.profile for engine in self.engines if engine.submodule == "unet_step")
 
     def find(self, submodule: str, profile: Profile) -> EngineRecord | None:
-        """The engine of `submodule` for `profile`: one built for this very shape, or else for a range around it."""
+        """Return the engine of `submodule` for `profile`: of this exact shape, else of a range that contains it."""
         wanted = profile.of(submodule)
         candidates = [engine for engine in self.engines if engine.submodule == submodule]
         exact = (engine for engine in candidates if engine.profile == str(wanted))
@@ -146,7 +151,7 @@ class Manifest(_Strict):
         return next(exact, None) or next(around, None)
 
     def rebuild_command(self, folder: Path, profile: Profile | None = None) -> str:
-        """The command line that builds this folder anew, for `profile` too where given."""
+        """Return the command line that builds this folder again, with `profile` added if given."""
         return self.build.command(sorted({*self.profiles, *([str(profile)] if profile else [])}), folder)
 
 
@@ -167,18 +172,18 @@ def record_of(path: Path) -> FileRecord:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Atomically, and last of all files: a folder whose build was killed has none, and does not open."""
+    """Write the manifest atomically, after all other files. The folder of a killed build has none and does not open."""
     text = manifest.model_copy(update={"sha256": _UNSEALED}).model_dump_json(indent=2) + "\n"
     write_atomically(folder / MANIFEST_NAME, text.replace(_UNSEALED, _seal(text)).encode())
 
 
 def _seal(text: str) -> str:
-    """SHA-256 of manifest.json with 64 zeros where the hash itself stands."""
+    """Return the SHA-256 of manifest.json with 64 zeros in place of the hash itself."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Parse and validate manifest.json. Raises EngineError; checks no file."""
+    """Parse and validate manifest.json. Other files are not checked. Raises EngineError."""
     path = folder / MANIFEST_NAME
     if not folder.is_dir():
         raise EngineError(f"engine folder {folder} does not exist; build one: hero-export build-engines --help")
@@ -202,7 +207,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Size and SHA-256 of every file against the manifest. Raises EngineError with the rebuild command."""
+    """Compare size and SHA-256 of every file with the manifest. Raises EngineError, which has the rebuild command."""
     remedy = f"rebuild: {manifest.rebuild_command(folder)}"
     for engine in manifest.engines:
         if unlisted := {engine.file, *engine.weights} - manifest.files.keys():

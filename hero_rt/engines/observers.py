@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from hero_rt.atomic import write_atomically
+from hero_rt.closable import Closable
 from hero_rt.engines.engine import Binding, Engine, Observer
 
 
-class ChromeTrace(Observer):
+class ChromeTrace(Closable, Observer):
     """Writes every engine run as a Chrome trace (chrome://tracing, Perfetto) when it is closed.
 
-    Times are the host's. On a GPU they are those of queueing the work.
+    Times are the host's. On a GPU they measure the queueing of the work.
     """
 
     def __init__(self, path: Path):
@@ -45,10 +46,7 @@ class ChromeTrace(Observer):
             }
         )
 
-    def __enter__(self) -> "ChromeTrace":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         write_atomically(self._path, json.dumps({"traceEvents": self._events}).encode())
 
 

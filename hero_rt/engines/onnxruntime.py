@@ -1,4 +1,4 @@
-"""ONNX Runtime, CPU and CUDA: torch tensors are bound by address, nothing is copied on either side."""
+"""Runs ONNX Runtime engines on CPU and CUDA. Tensors are bound by address, so no input or output is copied."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,18 +27,18 @@ def _import_onnxruntime():
 
 
 def default_device() -> torch.device:
-    """CUDA where both ONNX Runtime and PyTorch can use it, else the CPU."""
+    """Return CUDA if both ONNX Runtime and PyTorch can use it, else the CPU."""
     providers = _import_onnxruntime().get_available_providers()
     return torch.device("cuda" if "CUDAExecutionProvider" in providers and torch.cuda.is_available() else "cpu")
 
 
 def this_machine(device: torch.device) -> Target:
-    """The library only: an ONNX graph runs on any device that it supports."""
+    """Return the library without a device: an ONNX graph runs on any device that the library supports."""
     return Target(library="onnxruntime", library_version=_import_onnxruntime().__version__)
 
 
 def mismatch(built: Target, here: Target) -> str | None:
-    """Graphs run on the release they were built with and on later ones."""
+    """Compare releases. A graph runs on the release that it was built with, and on later ones."""
     if Version(here.library_version) < Version(built.library_version):
         return f"built with onnxruntime {built.library_version}, {here.library_version} is installed"
     return None
@@ -122,7 +122,7 @@ def _open_session(path: Path, device: torch.device) -> Any:
 
 
 def _session_options(ort):
-    """As many threads as PyTorch uses: what limits one (OMP_NUM_THREADS, torch.set_num_threads) limits both."""
+    """Use PyTorch's thread count, so that OMP_NUM_THREADS and torch.set_num_threads limit both libraries."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # between two calls PyTorch computes, on the cores that the session's idle threads would spin on

@@ -1,4 +1,4 @@
-"""Buffers on a GPU that bindings keep their constants in, each with its work and captured CUDA graph."""
+"""Holds the buffers of bindings on a GPU, each with its work and its captured CUDA graph."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ _one_capture = threading.Lock()  # PyTorch: one may be underway in a process
 
 
 class OutOfMemoryError(EngineError):
-    """The GPU's memory holds no further slot."""
+    """Raised when the GPU's memory holds no further slot."""
 
 
 class Slot(ABC):
@@ -59,7 +59,7 @@ class Slot(ABC):
         return tuple(output.clone() for output in self._outputs)
 
     def join(self, binding: "SlotBinding") -> None:
-        """Add a binding. One that is alone has its constants in the buffers; it gets a copy before another writes."""
+        """Add a binding. Constants that exist only in the buffers are copied first; the new ones overwrite them."""
         if self._loaded is not None and self._loaded in self.bindings:
             self._loaded.constants = {name: tensor.clone() for name, tensor in self._loaded.constants.items()}
         self.bindings.append(binding)
@@ -82,7 +82,7 @@ class Slot(ABC):
             self.buffers[name].copy_(tensor)
 
     def _capture(self) -> None:
-        """Captures the CUDA graph. Capturing records the work; `replay()` runs it."""
+        """Capture the CUDA graph. Capturing records the work; `replay()` runs it."""
         graph, shared = torch.cuda.CUDAGraph(), self._workspace
         try:
             # other threads may allocate meanwhile

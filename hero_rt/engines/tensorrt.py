@@ -1,4 +1,4 @@
-"""TensorRT plans, of TensorRT and TensorRT-RTX alike: the libraries differ in their module's name."""
+"""Runs plans of TensorRT and TensorRT-RTX. The two libraries differ in the name of their module."""
 
 import importlib
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class TensorRT:
         self.format, self._module = format, module
 
     def module(self) -> Any:
-        """The library's Python module. Raises EngineError naming the package to install."""
+        """Import the library's Python module. Raises EngineError, which names the package to install."""
         try:
             return importlib.import_module(self._module)
         except (ImportError, OSError) as error:  # OSError: bindings without their libraries
@@ -36,7 +36,7 @@ class TensorRT:
         return torch.device("cuda")
 
     def library(self) -> Target:
-        """The library alone: what a builder that names its targets needs."""
+        """Return the library without a device, for a builder that names its targets."""
         return Target(library=self.format, library_version=self.module().__version__)
 
     def this_machine(self, device: torch.device) -> Target:
@@ -68,16 +68,16 @@ TENSORRT, TENSORRT_RTX = TensorRT("tensorrt", "tensorrt"), TensorRT("tensorrt-rt
 
 
 def _covers(capability: str, gpu: str) -> bool:
-    """sm_89 is itself, sm_80+ every GPU from it on."""
+    """Return whether a capability covers a GPU. sm_89 covers SM 8.9 only, sm_80+ every SM from 8.0 on."""
     if capability.endswith("+"):
         return int(gpu[3:]) >= int(capability[3:-1])
     return capability == gpu
 
 
 class Plan:
-    """A deserialised plan; its execution contexts are one a shape.
+    """A deserialised plan. Each shape has an execution context of its own.
 
-    beside: files that the plan needs: the plugin's library, or the graph whose weights a stripped plan takes.
+    beside: files that the plan needs: the plugin's library, or the graph with the weights of a stripped plan.
     """
 
     def __init__(self, trt: Any, path: Path, beside: Sequence[Path]):
@@ -92,7 +92,7 @@ class Plan:
             self._refit(trt, graph)
 
     def context(self, trt: Any, inputs: Specs, outputs: Specs, workspace: Workspace) -> tuple[Any, Tensor]:
-        """An execution context at these shapes, and the workspace's scratch that it uses."""
+        """Return an execution context at these shapes, and the scratch of the workspace that it uses."""
         self._check_boundary(trt, inputs, outputs)
         context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:

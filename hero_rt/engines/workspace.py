@@ -1,4 +1,4 @@
-"""What the engines of one folder share on a device."""
+"""Holds what the engines of one folder share on a device."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -47,13 +47,13 @@ class Workspace:
         current.wait_stream(self.stream)
 
     def scratch(self, size: int) -> Tensor:
-        """`size` bytes or more. Where an engine asks for more than expected, earlier ones keep the smaller scratch."""
+        """Return `size` bytes or more. Engines that were opened before keep a smaller scratch."""
         if self._scratch is None or self._scratch.numel() < size:
             self._scratch = torch.empty(max(size, self._expected), dtype=torch.uint8, device=self.device)
         return self._scratch
 
     def loaded(self, path: Path, load: Callable[[], _T]) -> _T:
-        """What `load` makes of the file, once for all the shapes that it serves."""
+        """Return what `load` makes of the file. It is loaded once for all its shapes."""
         if path not in self._loaded:
             self._loaded[path] = load()
         return self._loaded[path]

@@ -1,4 +1,4 @@
-"""The reference HERO model in PyTorch: the truth that every engine is compared with."""
+"""Holds the reference HERO model in PyTorch. Every engine is compared with it."""
 
 from hero_rt.models.flow_encoder import FlowEncoder3D
 from hero_rt.models.hero import HeroModel

@@ -1,4 +1,4 @@
-"""Spatial attention: self-attention that also reads the RefNet, and decoupled cross-attention to the CLIP tokens."""
+"""Computes spatial attention: self-attention with the RefNet's keys, and cross-attention to the CLIP tokens."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class AttentionConstants(NamedTuple):
-    """What one spatial attention block reads besides its own tokens; constant while denoising.
+    """The inputs of one spatial attention block besides its own tokens. They are constant while denoising.
 
     N = B·F conditional rows, S tokens a frame, C channels of the block, L OpenCLIP tokens.
     """
@@ -22,12 +22,12 @@ class AttentionConstants(NamedTuple):
 
 
 def repeat_rows(x: Tensor, rows: int) -> Tensor:
-    """[N, ...] to [rows, ...], the N rows repeated in order: what every guidance row has in common."""
+    """Repeat the N rows of [N, ...] in order to [rows, ...], for inputs that all guidance rows share."""
     return x if x.shape[0] == rows else torch.cat([x] * (rows // x.shape[0]))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
-    """softmax(q kᵀ/√d) v per head. q: [R, S, C], k, v: [R, L, C]. Returns [R, S, C]."""
+    """Compute softmax(q kᵀ/√d) v per head. q: [R, S, C]; k, v: [R, L, C]. Returns [R, S, C]."""
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
@@ -46,14 +46,14 @@ class _Projections(nn.Module):
 
 
 class ReferenceSelfAttention(_Projections):
-    """Self-attention whose keys and values are extended by the RefNet's: K, V from [x ; ref] along the tokens.
+    """Self-attention with the RefNet's keys and values too: K and V are from [x ; ref] along the tokens.
 
-    HERO concatenates along the width and keeps the first half of the result; the queries of the discarded half
-    are never computed here, which changes nothing in the kept half.
+    HERO concatenates along the width and keeps the first half of the result. The queries of the other half are not
+    computed here. The kept half does not depend on them.
     """
 
     def forward(self, x: Tensor, ref_k: Tensor | None, ref_v: Tensor | None) -> Tensor:
-        """x: [R, S, C]; ref_k, ref_v: [N, S, C] projected by `project_reference`, N divides R. Returns [R, S, C]."""
+        """Attend. x: [R, S, C]; ref_k, ref_v: [N, S, C] of `project_reference`, N divides R. Returns [R, S, C]."""
         k, v = self.to_k(x), self.to_v(x)
         if ref_k is not None and ref_v is not None:
             rows = x.shape[0]
@@ -62,15 +62,15 @@ class ReferenceSelfAttention(_Projections):
         return self.to_out[0](attend(self.to_q(x), k, v, self.num_heads))
 
     def project_reference(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """RefNet feature [N, S, C] to (ref_k, ref_v), each [N, S, C]."""
+        """Project a RefNet feature [N, S, C] to (ref_k, ref_v), each [N, S, C]."""
         return self.to_k(feature), self.to_v(feature)
 
 
 class DecoupledCrossAttention(_Projections):
     """softmax(Q K_oᵀ/√d) V_o + softmax(Q K_cᵀ/√d) V_c (HERO Eq. 4; IP-Adapter's decoupled cross-attention).
 
-    f_c (OpenAI CLIP) is a single token, so its softmax is 1 and its branch is V_c: `to_k` is in no computation,
-    and therefore not a parameter here. A checkpoint's `to_k.weight` is accepted and dropped.
+    f_c (OpenAI CLIP) is a single token, so its softmax is 1 and its branch is V_c. `to_k` has no effect and is not a
+    parameter. Loading a checkpoint drops its `to_k.weight`.
     """
 
     def __init__(self, channels: int, num_heads: int, context_dim: int):
@@ -87,11 +87,11 @@ class DecoupledCrossAttention(_Projections):
 
     @property
     def null(self) -> Tensor:
-        """The output [C] where both CLIP terms are zero."""
+        """The output [C] for CLIP terms of zero."""
         return self.to_out[0].bias  # type: ignore[return-value]
 
     def project_semantic(self, clip_embeds: Tensor, openclip_embeds: Tensor) -> AttentionConstants:
-        """clip_embeds [N, 1, D], openclip_embeds [N, L, D] to their projected values and keys."""
+        """Project clip_embeds [N, 1, D] and openclip_embeds [N, L, D] to values and keys."""
         return AttentionConstants(
             self.to_v(clip_embeds), self.to_k_ip[0](openclip_embeds), self.to_v_ip[0](openclip_embeds)
         )
@@ -165,7 +165,7 @@ class SpatialTransformer(nn.Module):
 
 
 class ReferenceTap(nn.Module):
-    """The head of a SpatialTransformer up to norm1: the RefNet's last, after which nothing is computed."""
+    """The start of a SpatialTransformer up to norm1. The RefNet ends here."""
 
     class _Norm(nn.Module):
         def __init__(self, channels: int):

@@ -47,7 +47,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """To the size of the skip connection that comes next: twice as large, less one where the level was odd."""
+        """Enlarge to the size of the next skip connection: twice as large, minus one if that level has an odd size."""
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
 
 
@@ -70,7 +70,7 @@ class Pass:
 
 
 class BlockFactory:
-    """Makes the layers of one network: the settings that all its blocks share, said once."""
+    """Makes the layers of one network, with the settings that all its blocks share."""
 
     def __init__(self, num_heads: int, context_dim: int, groups: int, temb_channels: int, im3_placement: Im3Placement):
         self.num_heads, self.context_dim, self.groups = num_heads, context_dim, groups
@@ -116,7 +116,7 @@ class DownBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """UNetMidBlock2DCrossAttn; a motion module after its attention where `motion` (AnimateDiff v2)."""
+    """UNetMidBlock2DCrossAttn. With `motion` (AnimateDiff v2) a motion module follows its attention."""
 
     def __init__(self, make: BlockFactory, channels: int, motion: bool):
         super().__init__()
@@ -161,7 +161,7 @@ class UpBlock(nn.Module):
         self.has_attention, self.upsample, self.tapped = attention, upsample, tapped
 
     def forward(self, x: Tensor, skips: list[Tensor], given: Pass) -> Tensor:
-        """`skips` is consumed from its end. Returns the block's output (of a tapped block: its last feature)."""
+        """Take skip connections from the end of `skips`. Returns the output, or a tapped block's last feature."""
         for j, resnet in enumerate(self.resnets):
             x = resnet(torch.cat([x, repeat_rows(skips.pop(), x.shape[0])], dim=1), given.temb)
             if self.tapped and j == len(self.resnets) - 1:

@@ -1,4 +1,4 @@
-"""Time embedding, down blocks and mid block: what the UNet, the RefNet and the flow encoder have in common."""
+"""Holds the part that UNet, RefNet and flow encoder share: time embedding, down blocks and mid block."""
 
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -36,7 +36,7 @@ class Encoder3D(ModelMixin, ConfigMixin):
         return make
 
     def embed_time(self, timestep: Tensor) -> Tensor:
-        """timestep [1] to the embedding that every resnet projects, [1, 4·C0], through its SiLU once for all.
+        """Embed timestep [1] to [1, 4·C0], after the SiLU that precedes the projection of every resnet.
 
         The sinusoid is FP32 whatever the weights' dtype: at t near 1000 its phase has no bits left in FP16.
         """
@@ -51,13 +51,13 @@ class Encoder3D(ModelMixin, ConfigMixin):
         return self.mid_block(skips[-1], given), skips
 
     def spatial_attentions(self) -> list[SpatialTransformer]:
-        """In execution order: down, mid, up (diffusers registers mid last)."""
+        """Return the attentions in execution order: down, mid, up. diffusers registers mid last."""
         blocks = [*self.down_blocks, self.mid_block, *getattr(self, "up_blocks", [])]
         attentions = [a for block in blocks for a in getattr(block, "attentions", [])]
         return [a for a in attentions if isinstance(a, SpatialTransformer)]
 
     def project_semantic(self, clip_embeds: Tensor, openclip_embeds: Tensor) -> list[AttentionConstants]:
-        """clip_embeds [N, 1, D] and openclip_embeds [N, L, D] as each attention's values and keys, in order."""
+        """Project clip_embeds [N, 1, D] and openclip_embeds [N, L, D] to the values and keys of each attention."""
         return [
             attention.block.attn2.project_semantic(clip_embeds, openclip_embeds)
             for attention in self.spatial_attentions()
@@ -67,7 +67,7 @@ class Encoder3D(ModelMixin, ConfigMixin):
 def build_up_blocks(
     make: BlockFactory, block_out_channels: tuple[int, int, int, int], tapped: bool = False
 ) -> nn.ModuleList:
-    """The decoder half. Each block reads the skips of its level: two of the level's own resnets, one from above."""
+    """Make the decoder half. A block takes the skips of its level: two of the level's own resnets, one from above."""
     c0, c1, c2, c3 = block_out_channels
     plans = (  # input channels, skips in the order they are read, output channels
         (c3, (c3, c3, c2), c3),

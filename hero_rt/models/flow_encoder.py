@@ -1,4 +1,4 @@
-"""The optical-flow encoder: a ControlNet over flow and mask, run once a clip."""
+"""Holds the optical-flow encoder: a ControlNet over flow and mask. It runs once for each window."""
 
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
@@ -12,9 +12,9 @@ from hero_rt.spec.config import Im3Placement, OfeTimestep
 class FlowEncoder3D(Encoder3D):
     """HERO's OFE: a ControlNet of the UNet's encoder whose conditioning embedding takes conv_in's place.
 
-    There is no noisy latent. The embedding's last convolution is not zero-initialised (it is the only input);
-    the 12 + 1 output convolutions are. `ofe_timestep="synced"` feeds the sampler's timestep instead of 0 (the
-    paper's ablation), which makes the residuals depend on the step.
+    It has no noisy latent. The embedding is the only input, so its last convolution is not zero-initialised. The 12 + 1
+    output convolutions are. `ofe_timestep="synced"`, the paper's ablation, uses the sampler's timestep instead of 0.
+    The residuals then depend on the step.
     """
 
     @register_to_config

@@ -1,4 +1,4 @@
-"""A HERO checkpoint: its parts, each made or loaded when first asked for, so that one never pays for all."""
+"""Holds a HERO checkpoint. Each part is made or loaded when it is first used."""
 
 import json
 import zlib
@@ -66,14 +66,16 @@ class HeroModel:
         variant: str | None = None,
         **hub: Any,
     ) -> "HeroModel":
-        """Open a diffusers-style folder, "hero-tiny" (it comes with this package) or a Hub id.
+        """Open a diffusers-style folder, "hero-tiny" (part of this package) or a Hub id.
 
-        Reads JSON and safetensors only.
+        Only JSON and safetensors are read.
 
         Args:
             variant: read *.VARIANT.safetensors, for instance "fp16".
             hub: revision, token, cache_dir and local_files_only of a Hub id; a folder ignores them.
-        Raises: UsageError where it is missing, incomplete or not a HERO checkpoint.
+
+        Raises:
+            UsageError: the checkpoint is missing, incomplete or not a HERO checkpoint.
         """
         folder = local_folder(checkpoint, variant, **hub)
         config = _read_config(folder)
@@ -81,7 +83,7 @@ class HeroModel:
 
     @classmethod
     def initial(cls, config: HeroConfig, seed: int, device: torch.device | str = "cpu") -> "HeroModel":
-        """As training from nothing starts: seeded, with the zero-initialised layers and alphas at zero."""
+        """Make the model from which training from nothing starts. Zero-initialised layers and alphas are zero."""
 
         def make(part: str) -> nn.Module:
             with torch.random.fork_rng(devices=[]):
@@ -98,7 +100,7 @@ class HeroModel:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> "HeroModel":
-        """Seeded random weights for tests and benchmarks: zero-initialised layers and alphas are drawn too.
+        """Make seeded random weights for tests and benchmarks. Zero-initialised layers and alphas are random too.
 
         Each part has a seed of its own, so that one part alone equals that part of the whole.
         """
@@ -113,12 +115,12 @@ class HeroModel:
         return self._parts[part]
 
     def set_ofe_timestep(self, ofe_timestep: str) -> None:
-        """The paper's ablation: "synced" feeds the flow encoder the sampler's timestep. Raises UsageError."""
+        """Set the paper's ablation. "synced" gives the flow encoder the sampler's timestep. Raises UsageError."""
         self.config = HeroConfig.from_dict(self.config.to_dict() | {"ofe_timestep": ofe_timestep})
         self["flow_encoder"].register_to_config(ofe_timestep=ofe_timestep)
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
-        """Move every part, those made later too."""
+        """Move every part, also parts that are made later."""
         self.device, self.dtype = device or self.device, dtype or self.dtype
         for module in self._parts.values():
             nn.Module.to(module, device=self.device, dtype=self.dtype)
@@ -149,7 +151,7 @@ class HeroModel:
 
 
 def make_part(config: HeroConfig, part: str) -> nn.Module:
-    """One part, newly initialised as training starts (zero-initialised layers at zero)."""
+    """Make one part, initialised as training starts (zero-initialised layers at zero)."""
     if part in ("unet", "refnet"):
         return PARTS[part](**config.network)
     if part == "flow_encoder":
@@ -183,7 +185,7 @@ def _random_part(config: HeroConfig, part: str, seed: int) -> nn.Module:
 
 
 def local_folder(checkpoint: str | Path, variant: str | None = None, **hub: Any) -> Path:
-    """The folder of a checkpoint: itself, one that comes with this package, or the download of a Hub id.
+    """Return the folder of a checkpoint: the given one, one of this package, or the download of a Hub id.
 
     variant, hub: as of `HeroModel.from_pretrained`. Raises UsageError.
     """
@@ -224,7 +226,7 @@ def _load_part(folder: Path, part: str, variant: str | None) -> nn.Module:
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    """transformers draws a progress bar of its own for each encoder that it reads."""
+    """Hide the progress bar that transformers draws for each encoder."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -1,7 +1,7 @@
-"""AnimateDiff's motion module with HERO's IM³: temporal attention whose output frames are blended with neighbours.
+"""Holds AnimateDiff's motion module with HERO's IM³: temporal attention, and a blend of neighbouring output frames.
 
-Tokens are [R, S, C], R = B·F rows, frame-major, and [B, F, S, C] only where the operators read them: the compiler takes
-what has four axes and leads to a convolution for an image, and would lay it out channels-last, the frames adjacent.
+Tokens are [R, S, C], R = B·F rows, frame-major. Only the operators get them as [B, F, S, C]: the compiler takes a
+tensor of four axes that leads to a convolution for an image, and would make the frames adjacent (channels-last).
 """
 
 import math
@@ -18,13 +18,13 @@ MAX_FRAMES = 32
 
 
 def sinusoidal_positions(length: int, channels: int) -> Tensor:
-    """Sines on even channels, cosines on odd (Vaswani et al.), [length, channels], FP32."""
+    """Return sines on even channels and cosines on odd ones (Vaswani et al.), [length, channels], FP32."""
     angles = torch.arange(length)[:, None] * torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def clips(tokens: Tensor, num_frames: int) -> Tensor:
-    """[B·F, S, C] as [B, F, S, C]."""
+    """View [B·F, S, C] as [B, F, S, C]."""
     return tokens.unflatten(0, (-1, num_frames))
 
 
@@ -40,7 +40,7 @@ class TemporalAttention(_Projections):
         self.to_qkv: nn.Linear | None = None
 
     def fuse_projections(self) -> None:
-        """One product for queries, keys and values (diffusers' name for it); the operator reads its thirds in place."""
+        """Use one product for queries, keys and values (diffusers' name). The operator reads the thirds in place."""
         weight = torch.cat([project.weight for project in (self.to_q, self.to_k, self.to_v)])
         self.to_qkv = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device, dtype=weight.dtype)
         self.to_qkv.weight = nn.Parameter(weight, requires_grad=False)
@@ -57,10 +57,10 @@ class TemporalAttention(_Projections):
 
 
 def fuse_temporal_projections(module: nn.Module) -> None:
-    """Of every temporal attention in `module`, in place.
+    """Fuse the query, key and value projections of every temporal attention in `module`, in place.
 
-    Inductor merges the three products of a frozen graph by itself and then copies the thirds for an operator whose
-    strides it has fixed as dense: 2.3 GB of traffic in a guided step of hero-sd15 at 256x256.
+    Inductor merges the three products of a frozen graph, and then copies the thirds, because it has fixed dense strides
+    for the operator. That is 2.3 GB of traffic in a guided step of hero-sd15 at 256x256.
     """
     for attention in module.modules():
         if isinstance(attention, TemporalAttention):

@@ -1,4 +1,4 @@
-"""The 3D-RefNet: a second UNet that reads the padded clip once and lends its attention inputs to the first."""
+"""Holds the 3D-RefNet: a second UNet that runs on the padded clip once. The first UNet uses its attention inputs."""
 
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from hero_rt.spec.config import LATENT_CHANNELS, NUM_ATTENTIONS, Im3Placement
 class RefNet3D(Encoder3D):
     """Same network as the UNet with 4 input channels (f_l alone) and its own weights, stopped after its last feature.
 
-    The layers after the 16th attention's norm1 do not exist here: nothing reads what they would compute.
+    The layers after the 16th attention's norm1 do not exist here, because nothing uses their result.
     """
 
     @register_to_config

@@ -1,4 +1,4 @@
-"""The semantic references: two CLIP image encoders and the projection of the second to four tokens."""
+"""Holds the projection of the OpenCLIP image embedding to four tokens, a semantic reference."""
 
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -16,5 +16,5 @@ class OpenClipProjection(ModelMixin, ConfigMixin):
         self.norm = nn.LayerNorm(cross_attention_dim)
 
     def forward(self, image_embeds: Tensor) -> Tensor:
-        """[N, E] to [N, L, D]."""
+        """Project [N, E] to [N, L, D]."""
         return self.norm(self.image_embeds(image_embeds).unflatten(1, (self.num_tokens, -1)))

@@ -1,4 +1,4 @@
-"""The PyTorch module of each of the six submodules that are exported and run (`boundary` says what they read)."""
+"""Makes the PyTorch module of each of the six submodules. `hero_rt.spec.boundary` defines inputs and outputs."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from hero_rt.spec.profile import Profile
 
 
 class VaeEncoder(nn.Module):
-    """frames [N, 3, H, W] in [-1, 1] to the posterior's mode x scaling factor, [N, 4, h, w]."""
+    """Encodes frames [N, 3, H, W] in [-1, 1] to the posterior's mode x scaling factor, [N, 4, h, w]."""
 
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()
@@ -31,7 +31,7 @@ class VaeEncoder(nn.Module):
 
 
 class VaeDecoder(nn.Module):
-    """latents [N, 4, h, w] to frames [N, 3, H, W] in about [-1, 1]."""
+    """Decodes latents [N, 4, h, w] to frames [N, 3, H, W] in about [-1, 1]."""
 
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()
@@ -139,9 +139,10 @@ _MODULES: dict[str, type[nn.Module]] = {
 
 
 def build_submodule(model: HeroModel, name: str, profile: Profile) -> nn.Module:
-    """The PyTorch module of a submodule; it loads only the parts that it needs. Positional inputs, tuple or tensor out.
+    """Make the PyTorch module of a submodule. Only the parts that it needs are loaded.
 
-    Raises UsageError where the profile's window is longer than the model's positions.
+    The module takes its inputs by position and returns a tensor or a tuple. Raises UsageError if the profile's window
+    is longer than the model's positions.
     """
     if name not in _MODULES:
         raise UsageError(f"unknown submodule {name!r}; known: {', '.join(SUBMODULES)}")

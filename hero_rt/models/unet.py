@@ -16,8 +16,8 @@ from hero_rt.spec.config import LATENT_CHANNELS, Im3Placement
 class UNet3D(Encoder3D):
     """Predicts the noise of a window of frames (HERO's 3D-UNet).
 
-    All that is constant while denoising comes in projected (`AttentionConstants`), so that one step never
-    recomputes it; `project_semantic` and `project_reference` make it.
+    `project_semantic` and `project_reference` compute everything that is constant while denoising, once. A step takes
+    it as `AttentionConstants`.
     """
 
     @register_to_config
@@ -40,7 +40,7 @@ class UNet3D(Encoder3D):
         self.conv_out = nn.Conv2d(base, LATENT_CHANNELS, 3, padding=1)
 
     def project_reference(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """The RefNet's 16 features [N, S, C] as (ref_k, ref_v) of each attention, in execution order."""
+        """Project the RefNet's 16 features [N, S, C] to (ref_k, ref_v) of each attention, in execution order."""
         return [
             attention.block.attn1.project_reference(feature)
             for attention, feature in zip(self.spatial_attentions(), features, strict=True)
@@ -56,7 +56,7 @@ class UNet3D(Encoder3D):
         num_frames: int,
         guided: bool = False,
     ) -> Tensor:
-        """One denoising step.
+        """Compute one denoising step.
 
         sample: [B·F, 4, h, w]; timestep: [1]; condition: [B·F, 5, h, w] (mask, f_l); constants: 16, in execution
         order; flow_residuals: 13, or empty for none; guided: also predict the null rows.
@@ -75,7 +75,7 @@ class UNet3D(Encoder3D):
 
 
 def _add_rows(x: Tensor, residual: Tensor) -> Tensor:
-    """x [R, C, h, w] plus residual [N, C, h, w] on each of the R/N guidance rows."""
+    """Add residual [N, C, h, w] to each of the R/N guidance rows of x [R, C, h, w]."""
     if x.shape[0] == residual.shape[0]:
         return x + residual
     return (x.unflatten(0, (-1, residual.shape[0])) + residual).flatten(0, 1)

@@ -1,1 +1,1 @@
-"""What a checkpoint, a profile and a submodule are, as data. Nothing here loads a network."""
+"""Defines checkpoints, profiles and submodules as data. Nothing here loads a network."""

@@ -1,7 +1,7 @@
-"""What each of the six submodules reads and returns: the boundary between the model, the engines and the runtime.
+"""Defines the inputs and outputs of the six submodules: names, order, shapes and dtypes.
 
-Names, order and shapes, and no network: what runs engines needs this and not the PyTorch model. B·F rows are one
-window's frames; a softmax over f_c's single token is 1, so there is no clip_k.
+Engines need this module and not the PyTorch model. Tensors have B·F rows, the frames of a window. There is no clip_k:
+f_c has one token, and a softmax over one value is 1.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ FREE = -1  # an axis of any size, as ONNX and TensorRT write it
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape and dtype of one named tensor."""
+    """Shape and dtype of one named tensor. FREE stands for an axis of any size."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     def fits(self, other: "TensorSpec") -> bool:
-        """Whether `other` is of this dtype and shape, FREE being any size."""
+        """Return whether `other` has this dtype and shape. FREE fits any size."""
         return (
             self.dtype == other.dtype
             and len(self.shape) == len(other.shape)
@@ -39,9 +39,13 @@ Specs = dict[str, TensorSpec]
 
 
 def submodule_io(name: str, config: HeroConfig, profile: Profile, dtype: torch.dtype) -> tuple[Specs, Specs]:
-    """(inputs, outputs) of a submodule by name, in the order its module takes and returns them.
+    """Return the inputs and outputs of a submodule by name, in the order of its module.
 
-    Sample, timestep and noise_pred are FP32 (the sampler is); the rest is `dtype`.
+    Args:
+        name: one of SUBMODULES.
+        config: of the checkpoint.
+        profile: canvas, window and guidance.
+        dtype: of every tensor except sample, timestep and noise_pred, which are FP32 as the sampler is.
     """
     rows = profile.frames
     pixels = (rows, 3, profile.height, profile.width)
@@ -101,7 +105,7 @@ def submodule_io(name: str, config: HeroConfig, profile: Profile, dtype: torch.d
 
 
 def submodule_boundary(name: str, config: HeroConfig, profile: AnyProfile, dtype: torch.dtype) -> tuple[Specs, Specs]:
-    """`submodule_io`, with FREE for the axes that vary over a range."""
+    """Return `submodule_io` of a profile or of a range. Axes that vary over the range are FREE."""
     first, *others = (submodule_io(name, config, shape, dtype) for shape in profile.shapes)
 
     def merged(side: int) -> Specs:

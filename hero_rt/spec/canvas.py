@@ -1,4 +1,4 @@
-"""Where the source lies in the frame to fill."""
+"""Defines the position of the source in the frame to fill."""
 
 from dataclasses import dataclass
 
@@ -23,10 +23,10 @@ ANCHORS = {  # share of the padding that goes to the left and to the top
 
 @dataclass(frozen=True)
 class Canvas:
-    """A source of `source_width` x `source_height` pixels with pixels to generate on each side.
+    """A source with pixels to generate on each side. All values are pixels.
 
-    The target is source plus padding. The model sees it extended at the right and bottom to multiples of 8 (the
-    latent cell); that strip is generated like the padding and cropped from the result.
+    The target is source plus padding. The model sees it extended at the right and bottom to multiples of 8, the latent
+    cell. The extension is generated and then cropped from the result.
     """
 
     source_width: int
@@ -50,7 +50,7 @@ class Canvas:
     def from_size(
         cls, width: int, height: int, target_width: int, target_height: int, anchor: str = "center"
     ) -> "Canvas":
-        """A target size; `anchor` says where the source lies in it (center, top, bottom-right, ...)."""
+        """Make a canvas of a target size. `anchor` places the source: center, top, bottom-right, ..."""
         if target_width < width or target_height < height:
             raise UsageError(
                 f"target {target_width}x{target_height} is smaller than the source {width}x{height}; "
@@ -64,15 +64,25 @@ class Canvas:
 
     @classmethod
     def from_aspect(cls, width: int, height: int, ratio: float, anchor: str = "center") -> "Canvas":
-        """The smallest target of width / height = `ratio` that holds the source."""
+        """Make the smallest canvas of width / height = `ratio` that holds the source."""
         target = (round(height * ratio), height) if width < height * ratio else (width, round(width / ratio))
         return cls.from_size(width, height, *target, anchor=anchor)
 
     @classmethod
     def from_task(cls, width: int, height: int, task: str, ratio: float) -> "Canvas":
-        """OPC, OPV or OPH (HERO's names) with the generated fraction of the target's extent, per axis.
+        """Make the canvas of a task of the paper.
 
-        Split evenly; the odd pixel goes right or down. A width of 192 at OPV 0.25 becomes 256 = 32 + 192 + 32.
+        The padding is split evenly. An odd pixel goes right or down. A width of 192 at OPV 0.25 becomes
+        256 = 32 + 192 + 32.
+
+        Args:
+            width: of the source.
+            height: of the source.
+            task: OPC, OPV or OPH.
+            ratio: generated fraction of the target's extent, per axis.
+
+        Raises:
+            UsageError: an unknown task, or a ratio that is not between 0 and 1.
         """
         if task not in TASKS:
             known = "; ".join(f"{name}: {sides}" for name, sides in TASKS.items())
@@ -116,12 +126,12 @@ class Canvas:
         return slice(self.top, self.top + self.source_height), slice(self.left, self.left + self.source_width)
 
     def source_of(self, whole: np.ndarray) -> np.ndarray:
-        """The source's part of whole frames, [F, H, W, 3] to a view [F, h, w, 3]."""
+        """Return the source's part of whole frames [F, H, W, 3] as a view [F, h, w, 3]."""
         return whole[:, *self.source]
 
 
 def check_frames(frames: np.ndarray, width: int, height: int, what: str) -> None:
-    """Raise UsageError where `frames` are not uint8 [F, height, width, 3]."""
+    """Raise UsageError unless `frames` are uint8 [F, height, width, 3]."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
         raise UsageError(
             f"{what} frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, {height}, {width}, 3]"

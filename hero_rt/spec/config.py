@@ -1,4 +1,4 @@
-"""What a HERO checkpoint is, as data: sizes of its networks and the choices that the paper leaves open."""
+"""Defines a HERO checkpoint as data: the sizes of its networks, and the choices that the paper leaves open."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -59,14 +59,14 @@ class HeroConfig:
 
     @classmethod
     def from_preset(cls, name: str) -> "HeroConfig":
-        """A preset by name. Raises UsageError naming the known ones."""
+        """Return a preset by name. Raises UsageError, which names the known presets."""
         if name not in PRESETS:
             raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
         return PRESETS[name]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HeroConfig":
-        """The inverse of `to_dict`; unknown or ill-typed fields raise UsageError."""
+        """Make a config from the result of `to_dict`. Raises UsageError for unknown or ill-typed fields."""
         try:
             return TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
@@ -83,7 +83,7 @@ class HeroConfig:
         return {name: getattr(self, name) for name in NETWORK_FIELDS}
 
     def level_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """(h, w) of the four UNet levels for a canvas of `height` x `width` pixels (multiples of 8)."""
+        """Return (h, w) of the four UNet levels for a canvas of `height` x `width` pixels (multiples of 8)."""
         sizes = [(height // VAE_SCALE, width // VAE_SCALE)]
         for _ in range(3):
             h, w = sizes[-1]

@@ -1,4 +1,4 @@
-"""The shapes that an engine is built for: canvas, window and guidance, written 256x256x16-cfg."""
+"""Defines the shapes that an engine is built for: canvas, window and guidance, written 256x256x16-cfg."""
 
 import re
 from dataclasses import dataclass, replace
@@ -13,7 +13,17 @@ _SMALLEST_FREE_SIDE = 72  # pixels: below, the deepest level has one row, which 
 
 @dataclass(frozen=True)
 class Profile:
-    """One static shape: canvas of `width` x `height` pixels (multiples of 8), `frames` a window, guidance or not."""
+    """One static shape, written WxHxF or WxHxF-cfg.
+
+    Attributes:
+        width: of the canvas in pixels, a multiple of 8.
+        height: of the canvas in pixels, a multiple of 8.
+        frames: of a window, 2 to 32.
+        guided: with classifier-free guidance.
+
+    Raises:
+        UsageError: a size that is not possible.
+    """
 
     width: int
     height: int
@@ -34,7 +44,7 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str) -> "Profile":
-        """From WxHxF or WxHxF-cfg. Raises UsageError."""
+        """Make a profile from WxHxF or WxHxF-cfg. Raises UsageError."""
         match = _NAME.fullmatch(text)
         if match is None:
             raise UsageError(f"profile {text!r} is not WIDTHxHEIGHTxFRAMES[-cfg], for instance 256x256x16-cfg")
@@ -42,16 +52,16 @@ class Profile:
 
     @property
     def guidance_rows(self) -> int:
-        """G: 2 with classifier-free guidance (uncond, cond), 1 without."""
+        """The number of guidance rows: 2 with classifier-free guidance (uncond, cond), 1 without."""
         return 2 if self.guided else 1
 
     def of(self, submodule: str) -> "Profile":
-        """Under which a submodule's engine is kept: all but the denoising step ignore guidance."""
+        """Return the profile of a submodule's engine. Only the denoising step depends on guidance."""
         return self if submodule == "unet_step" else replace(self, guided=False)
 
     @property
     def shapes(self) -> tuple["Profile", ...]:
-        """The static shapes that stand for it: itself."""
+        """The static shapes that represent the profile: the profile itself."""
         return (self,)
 
     def covers(self, profile: "Profile") -> bool:
@@ -60,10 +70,17 @@ class Profile:
 
 @dataclass(frozen=True)
 class ProfileRange:
-    """A dynamic shape, written 128x128..256x256..512x512x16-cfg: any canvas from `smallest` to `largest`.
+    """A range of canvases, written 128x128..256x256..512x512x16-cfg. The three sizes are trtexec's min, opt and max.
 
-    `typical` is what engines are optimised for (trtexec's minShapes, maxShapes and optShapes). Window and guidance are
-    one value; a side may be. Raises UsageError.
+    Only width and height vary, or one of the two.
+
+    Attributes:
+        smallest: the smallest canvas.
+        typical: the canvas that engines are optimised for.
+        largest: the largest canvas.
+
+    Raises:
+        UsageError: the sizes are not in order, are all equal, or start below 72 pixels on a side that varies.
     """
 
     smallest: Profile
@@ -96,12 +113,12 @@ class ProfileRange:
         return self.typical.guided
 
     def of(self, submodule: str) -> "ProfileRange":
-        """As `Profile.of`."""
+        """Return the range of a submodule's engine. Only the denoising step depends on guidance."""
         return ProfileRange(*(shape.of(submodule) for shape in self.shapes))
 
     @property
     def shapes(self) -> tuple[Profile, ...]:
-        """The static shapes that stand for it: smallest, typical, largest."""
+        """The static shapes that represent the range: smallest, typical, largest."""
         return (self.smallest, self.typical, self.largest)
 
     def covers(self, profile: Profile) -> bool:
@@ -116,7 +133,7 @@ AnyProfile = Profile | ProfileRange
 
 
 def parse_profile(text: str) -> AnyProfile:
-    """A profile, or a range of them where `text` holds "..". Raises UsageError."""
+    """Parse a profile, or a range if `text` contains "..". Raises UsageError."""
     if ".." not in text:
         return Profile.parse(text)
     match = _RANGE.fullmatch(text)

@@ -1,1 +1,1 @@
-"""What is done to one window, as pure functions: prepare, denoise, decode, composite."""
+"""Holds the stages of one window as pure functions: prepare, denoise, decode, composite."""

@@ -1,4 +1,4 @@
-"""The frame that is returned: generated pixels around the source, which stays as it was."""
+"""Composes the returned frame: generated pixels around the exact source."""
 
 import numpy as np
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Clean latents to frames."""
+"""Decodes clean latents to frames."""
 
 import numpy as np
 from torch import Tensor

@@ -1,9 +1,9 @@
-"""What stands in the unknown pixels before the VAE reads the canvas: grey, or what the clip itself shows there.
+"""Fills the unknown pixels of a canvas before the VAE encodes it: with grey, or with content of the clip itself.
 
-"propagated" fills a pixel with what another frame of the window shows at that place of the scene, found by one camera
-motion a frame pair (the image propagation of flow-guided video completion: Gao et al. 2020, ProPainter 2023, with a
-global motion, since the flow is unknown where the pixels are); what no frame shows continues its nearest known pixel.
-The mask still says "generate": the fill is a hint to the model, not a result.
+"propagated" fills a pixel from another frame of the window that shows the same place of the scene. One camera motion
+for each frame pair finds the place. This is the image propagation of flow-guided video completion (Gao et al. 2020,
+ProPainter 2023), with a global motion, because the flow of unknown pixels is unknown. A place that no frame shows
+continues its nearest known pixel. The mask still says "generate": the fill is a hint to the model, not a result.
 """
 
 from itertools import pairwise
@@ -25,7 +25,7 @@ MIN_OVERLAP = 0.2  # of the source, that two frames must both show for that comp
 
 
 def propagated(frames: Tensor, known: Tensor, flow: np.ndarray, canvas: Canvas) -> Tensor:
-    """The canvas with every unknown pixel filled.
+    """Return the canvas with every unknown pixel filled.
 
     frames: [F, 3, MH, MW] in [-1, 1]; known: bool [F, MH, MW], at least one pixel a frame; flow: float32
     [F, 2, h, w] of the source, frame t to t+1 in pixels. Returns [F, 3, MH, MW]; known pixels come back as they were.
@@ -38,7 +38,7 @@ def propagated(frames: Tensor, known: Tensor, flow: np.ndarray, canvas: Canvas) 
 
 
 def camera_motion(flow: np.ndarray) -> np.ndarray:
-    """The similarity (turn, zoom, shift) that explains most of one flow field [2, h, w]: [3, 3], pixels of t to t+1."""
+    """Fit the similarity (turn, zoom, shift) that explains most of a flow field [2, h, w]. Returns [3, 3], t to t+1."""
     height, width = flow.shape[1:]
     y, x = (axis.ravel() for axis in np.mgrid[GRID // 2 : height : GRID, GRID // 2 : width : GRID])
     start = np.stack([x, y], axis=1).astype(np.float32)
@@ -47,7 +47,7 @@ def camera_motion(flow: np.ndarray) -> np.ndarray:
 
 
 def _to_first_frame(flow: np.ndarray, canvas: Canvas) -> list[np.ndarray]:
-    """[3, 3] a frame: canvas pixels of that frame to canvas pixels of the first."""
+    """Return [3, 3] for each frame, which maps its canvas pixels to canvas pixels of the first frame."""
     shift = np.array([[1.0, 0.0, canvas.left], [0.0, 1.0, canvas.top], [0.0, 0.0, 1.0]])
     chain = [np.eye(3)]
     for field, _ in pairwise(flow):  # the last frame's flow only repeats

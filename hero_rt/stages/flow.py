@@ -1,4 +1,4 @@
-"""Dense optical flow of the source clip, as the flow encoder reads it."""
+"""Estimates the dense optical flow of the source clip, for the flow encoder."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -20,11 +20,11 @@ _NO_TORCHVISION = "flow raft needs torchvision (pip install torchvision); dis ne
 
 
 def optical_flow(frames: np.ndarray, method: Literal["dis", "raft"] = "dis") -> np.ndarray:
-    """Flow from frame t to t+1 in pixels, float32 [F, 2, h, w] (x, y); the last frame repeats its predecessor's.
+    """Return the flow from frame t to t+1, float32 [F, 2, h, w] (x, y) in pixels. The last repeats its predecessor.
 
-    frames: uint8 [F, h, w, 3] RGB, before any padding: padded edges would corrupt it. A single frame has no flow
-    (zeros). "dis" is OpenCV's DIS (Kroeger et al. 2016), no weights; "raft" is torchvision's RAFT where installed.
-    Raises UsageError on other arrays, frames under 16 px, and where RAFT or its weights cannot be had.
+    frames: uint8 [F, h, w, 3] RGB, before padding, because padded edges would corrupt the flow. A single frame has zero
+    flow. "dis" is OpenCV's DIS (Kroeger et al. 2016) and has no weights. "raft" is torchvision's RAFT, if installed.
+    Raises UsageError on other arrays, on frames under 16 px, and if RAFT or its weights are missing.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise UsageError(f"frames are {frames.dtype}{list(frames.shape)}, expected uint8[F, h, w, 3]")
@@ -36,7 +36,7 @@ def optical_flow(frames: np.ndarray, method: Literal["dis", "raft"] = "dis") -> 
 
 
 def check_flow(method: Literal["dis", "raft"], width: int, height: int) -> None:
-    """Raise UsageError where `method` does not run here, or not on frames of this size."""
+    """Raise UsageError if `method` does not run on this machine, or not on frames of this size."""
     if method == "raft" and find_spec("torchvision") is None:
         raise UsageError(_NO_TORCHVISION)
     if method == "dis" and min(width, height) < MIN_SIDE:
@@ -44,13 +44,13 @@ def check_flow(method: Literal["dis", "raft"], width: int, height: int) -> None:
 
 
 def flow_mask(flow: np.ndarray, canvas: Canvas, flow_scale: float | None = None) -> Tensor:
-    """Returns the flow encoder's input [F, 3, MH, MW]: flow x, flow y (zero where unknown), mask (1 = generate).
+    """Return the flow encoder's input [F, 3, MH, MW]: flow x, flow y (zero where unknown), mask (1 = generate).
 
     Args:
         flow: Of the source in pixels, float32 [F, 2, h, w].
         canvas: Where the source lies.
         flow_scale: Pixels that become 1, the checkpoint's `flow_scale`. None divides x by MW and y by MH: the flow of
-            common footage is then 0.004 to 0.016, too small to be seen beside a mask of 0 and 1.
+            common footage is then 0.004 to 0.016, too small beside a mask of 0 and 1.
     """
     out = torch.zeros(len(flow), 3, canvas.model_height, canvas.model_width)
     units = (canvas.model_width, canvas.model_height) if flow_scale is None else (flow_scale, flow_scale)
@@ -91,4 +91,4 @@ def _raft_model() -> Any:
     try:
         return raft_large(weights=Raft_Large_Weights.DEFAULT).eval()
     except (OSError, RuntimeError) as error:  # no network, or a download that does not match its hash
-        raise UsageError(f"RAFT's weights cannot be had: {error}; flow method dis needs none") from error
+        raise UsageError(f"RAFT's weights cannot be loaded: {error}; flow method dis needs none") from error

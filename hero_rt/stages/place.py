@@ -1,4 +1,4 @@
-"""Frames and masks on a canvas, as the networks take them."""
+"""Places frames and masks on a canvas, as the networks take them."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from hero_rt.spec.config import VAE_SCALE
 
 
 def place_source(canvas: Canvas, frames: np.ndarray) -> Tensor:
-    """uint8 [F, h, w, 3] source frames to [F, 3, MH, MW] in [-1, 1]. Unknown pixels are 0."""
+    """Place source frames, uint8 [F, h, w, 3], on [F, 3, MH, MW] in [-1, 1]. Unknown pixels are 0."""
     check_frames(frames, canvas.source_width, canvas.source_height, "source")
     out = torch.zeros(len(frames), 3, canvas.model_height, canvas.model_width)
     out[:, :, *canvas.source] = to_signed(frames)
@@ -18,7 +18,7 @@ def place_source(canvas: Canvas, frames: np.ndarray) -> Tensor:
 
 
 def place_finished(canvas: Canvas, frames: np.ndarray) -> Tensor:
-    """uint8 [F, H, W, 3] outpainted frames to [F, 3, MH, MW] in [-1, 1], known everywhere.
+    """Place outpainted frames, uint8 [F, H, W, 3], on [F, 3, MH, MW] in [-1, 1]. Every pixel is known.
 
     The strip beyond the target repeats the target's edge. No frame holds that strip, but the masks of outpainted frames
     say that every cell is known.
@@ -29,12 +29,12 @@ def place_finished(canvas: Canvas, frames: np.ndarray) -> Tensor:
 
 
 def pixel_mask(canvas: Canvas) -> Tensor:
-    """[1, MH, MW], 1 = generate."""
+    """Return the mask [1, MH, MW], 1 = generate."""
     mask = torch.ones(1, canvas.model_height, canvas.model_width)
     mask[:, *canvas.source] = 0
     return mask
 
 
 def latent_mask(canvas: Canvas) -> Tensor:
-    """[1, MH/8, MW/8], 1 = generate. A cell is known only where all its 8x8 pixels are."""
+    """Return the mask [1, MH/8, MW/8], 1 = generate. A cell is known only if all its 8x8 pixels are known."""
     return torch.nn.functional.max_pool2d(pixel_mask(canvas), VAE_SCALE)

@@ -1,4 +1,4 @@
-"""Everything that stays constant while one window is denoised, computed once. `unet_step` binds it."""
+"""Computes once everything that is constant while a window is denoised. `unet_step` binds it."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class WindowInputs:
-    """What the submodules read of one window, before any network.
+    """The inputs of the submodules for one window, before any network.
 
     frames: [F, 3, MH, MW] in [-1, 1], the canvas; mask: [F, 1, h, w] and flow_mask: [F, 3, MH, MW], 1 = generate.
     """
@@ -39,7 +39,7 @@ def window_inputs(
     fill: CanvasFill,
     flow_scale: float | None = None,
 ) -> WindowInputs:
-    """Place a window on its canvas; arguments as of `prepare_window`. Training makes its conditions with it too."""
+    """Place a window on its canvas. The arguments are those of `prepare_window`. Training uses this function too."""
     num_finished = 0 if finished is None else len(finished)
     frames = place_source(canvas, source)
     flow_and_mask = flow_mask(flow, canvas, flow_scale)
@@ -85,13 +85,13 @@ def prepare_window(
 
 
 def clip_pixels(frames: Tensor) -> Tensor:
-    """Canvas frames [F, 3, H, W] in [-1, 1] as both CLIPs read them: the whole canvas, resized and normalised."""
+    """Resize and normalise canvas frames [F, 3, H, W] in [-1, 1] for both CLIPs, which see the whole canvas."""
     small = F.interpolate(frames, (IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True).clamp(-1, 1)
     mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (small / 2 + 0.5 - mean) / std
 
 
 def run_submodule(engines: EngineSet, submodule: str, profile: Profile, **inputs: Tensor) -> dict[str, Tensor]:
-    """Run one submodule once, its inputs taken to the engine's dtypes and device."""
+    """Run one submodule once. Its inputs are converted to the dtypes and the device of the engine."""
     engine: Engine = engines.open(submodule, profile)
     return engine(**{name: x.to(engines.device, engine.inputs[name].dtype) for name, x in inputs.items()})

@@ -1,4 +1,4 @@
-"""The seam between known and generated pixels: no step in colour across it."""
+"""Removes the step in colour at the seam between known and generated pixels."""
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from hero_rt.pixels import to_signed
 
 
 def close_seam(frames: Tensor, source: np.ndarray, rows: slice, columns: slice, feather: int) -> None:
-    """Carry what the model left around the nearest source pixel outward, in place, faded out over `feather` pixels.
+    """Correct the generated side by the error at the nearest source pixel, in place. It fades over `feather` pixels.
 
-    frames: [F, 3, H, W] in [-1, 1], any device; source: uint8 [F, h, w, 3], what belongs at [rows, columns];
-    feather: at least 1 px. Pixels at [rows, columns] stay as they are. A nearest source pixel lies on one of the
-    four edges, so that only these are read.
+    frames: [F, 3, H, W] in [-1, 1], any device; source: uint8 [F, h, w, 3], the true pixels of [rows, columns];
+    feather: at least 1 px. Pixels at [rows, columns] do not change. A nearest source pixel lies on one of the four
+    edges, so only the edges are read.
     """
     height, width = frames.shape[2:]
     reach = feather // 2 + 1  # px from the edge inwards
@@ -48,10 +48,10 @@ def close_seam(frames: Tensor, source: np.ndarray, rows: slice, columns: slice, 
 
 
 def _edge_mean(x: Tensor, across: int, radius: int) -> Tensor:
-    """Mean of [F, C, h, w] over the axis `across`, and over `radius` to each side along the other.
+    """Return the mean of [F, C, h, w] over the axis `across`, and over `radius` to each side along the other axis.
 
-    A single pixel's difference is mostly texture that the VAE lost; carried outward it would draw a streak, while the
-    mean holds just the shift in colour.
+    The difference of a single pixel is mostly texture that the VAE lost. It would draw a streak on the generated side.
+    The mean holds only the shift in colour.
     """
     kernel = (1, 2 * radius + 1) if across == 2 else (2 * radius + 1, 1)
     padding = (kernel[0] // 2, kernel[1] // 2)

@@ -1,4 +1,4 @@
-"""Texture that changes as the scene moves: noise on the latents that are decoded."""
+"""Adds noise to latents before decoding, so that texture changes when the scene moves."""
 
 import numpy as np
 import torch
@@ -10,12 +10,11 @@ STILL = 1.0  # px a frame of motion, below which the noise fades
 
 
 def with_texture_noise(latents: Tensor, flow: np.ndarray, scale: float, seed: int, frames: range) -> Tensor:
-    """latents [N, 4, h, w] plus Gaussian noise of deviation `scale` where a frame moves, none where it is still.
+    """Return latents [N, 4, h, w] plus Gaussian noise. Its deviation is `scale` for a moving frame, 0 for a still one.
 
-    flow: float32 [N, 2, h', w'] in pixels; frames: their positions in the clip. A decoder that draws texture draws the
-    same again from the same latents, and eight by eight pixels that move by one hardly change theirs: the texture would
-    stand still in a scene that moves. Noise before decoding is LTX-Video's (2025); each frame gets as much of it as its
-    median motion asks for.
+    flow: float32 [N, 2, h', w'] in pixels; frames: their positions in the clip. The decoder draws equal texture from
+    equal latents. When 8x8 pixels move by one pixel, their latents hardly change, so texture would stand still in a
+    moving scene. Noise before decoding is from LTX-Video (2025). The median motion of a frame sets its amount.
     """
     if scale == 0:
         return latents

@@ -1,4 +1,4 @@
-"""Clips in and out: video files, folders of images, arrays."""
+"""Reads and writes clips: video files, folders of images, arrays."""
 
 from hero_rt.video.arrays import to_frames
 from hero_rt.video.contact_sheet import contact_sheet

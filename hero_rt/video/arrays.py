@@ -1,4 +1,4 @@
-"""Frames in memory, in the types that diffusers' pipelines take and return."""
+"""Converts frames in memory from the types that diffusers' pipelines take and return."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from hero_rt.errors import UsageError, VideoError
 
 
 def is_frames(video: Any) -> bool:
-    """Whether `to_frames` may take it: an array, a tensor, or a list."""
+    """Return whether `video` is an array, a tensor or a list, which `to_frames` may take."""
     return (
         isinstance(video, np.ndarray)
         or _is_tensor(video)
@@ -20,12 +20,15 @@ def is_frames(video: Any) -> bool:
 
 
 def to_frames(video: Any) -> np.ndarray:
-    """Convert to uint8 [N, h, w, 3] RGB.
+    """Convert frames in memory to uint8 [N, h, w, 3] RGB.
 
     Args:
         video: numpy uint8 or float in [0, 1], [N, h, w, 3]; torch uint8 or float in [0, 1], [N, 3, h, w]; or a list of
             PIL images of one size. Floats are rounded to 255 levels.
-    Raises: UsageError on other types, shapes and values, VideoError on no frames.
+
+    Raises:
+        UsageError: another type, shape or value.
+        VideoError: there is no frame.
     """
     if _is_tensor(video):
         kind, frames = "tensor [N, 3, h, w]", video.detach().cpu().numpy()
@@ -63,5 +66,5 @@ def _from_images(images: Sequence[Any]) -> np.ndarray:
 
 
 def _is_tensor(video: Any) -> bool:
-    torch = sys.modules.get("torch")  # who has a tensor has imported it
+    torch = sys.modules.get("torch")  # a caller with a tensor has imported it
     return torch is not None and isinstance(video, torch.Tensor)

@@ -1,4 +1,4 @@
-"""The source's audio, carried over packet by packet: neither decoded nor encoded."""
+"""Copies the source's audio packet by packet, without decoding it."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,10 +10,10 @@ from hero_rt.errors import VideoError
 
 
 class AudioCopy:
-    """The first audio stream of `source`, muxed into `target` no further than the video has come.
+    """Copies the first audio stream of `source` into `target`, up to the time of the written video.
 
-    Kept close to the video, or the muxer would hold the video back in memory while it waits for audio; so the
-    audio also ends with the video, to a packet. Time 0 is the source's first video frame.
+    Audio stays close to the video, because the muxer keeps video in memory while it waits for audio. So the audio also
+    ends with the video, to a packet. Time 0 is the source's first video frame.
     """
 
     def __init__(self, source: Path, target: "av.container.OutputContainer", path: Path):

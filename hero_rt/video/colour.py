@@ -1,4 +1,4 @@
-"""Which matrix turns RGB into YUV: said in every file written, assumed of a file that does not say."""
+"""Chooses the matrix between RGB and YUV. Written files name it; for files that name none it is assumed."""
 
 from dataclasses import dataclass
 
@@ -20,5 +20,5 @@ BT709 = Matrix(1, Colorspace.ITU709)
 
 
 def customary_matrix(width: int, height: int) -> Matrix:
-    """What players assume of an untagged file: BT.709 for high definition, either way up."""
+    """Return the matrix that players assume for an untagged file: BT.709 for high definition, upright or turned."""
     return BT709 if min(width, height) >= 720 or max(width, height) >= 1280 else BT601

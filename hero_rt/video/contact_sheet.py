@@ -1,4 +1,4 @@
-"""Input and output side by side in one picture, for looking at."""
+"""Draws input and output of a run in one picture."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,18 +12,15 @@ _LABEL = 22
 
 
 def contact_sheet(result: np.ndarray, canvas: Canvas, columns: int = 6) -> Image.Image:
-    """Two labelled rows of the same evenly spaced frames: the input on its grey canvas, and the output.
+    """Draw two labelled rows of the same evenly spaced frames: the input on a grey canvas, and the output.
 
-    result: uint8 [N, H, W, 3]. The input is read off it: its pixels come back as they went in.
+    result: uint8 [N, H, W, 3]. It contains the source's exact pixels, so the input is taken from it.
     """
     picked = np.linspace(0, len(result) - 1, min(columns, len(result))).round().astype(int)
     shrink = min(1.0, _MAX_SIDE / max(canvas.width, canvas.height))
     width, height = max(1, round(canvas.width * shrink)), max(1, round(canvas.height * shrink))
-    sheet = Image.new(
-        "RGB",
-        (_MARGIN + len(picked) * (width + _MARGIN), _MARGIN + 2 * (_LABEL + height + _MARGIN)),
-        "white",
-    )
+    size = _MARGIN + len(picked) * (width + _MARGIN), _MARGIN + 2 * (_LABEL + height + _MARGIN)
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
     for row, text in enumerate((f"input: {canvas.describe()}", "output")):

@@ -1,4 +1,4 @@
-"""A folder of images as a clip."""
+"""Reads a folder of images as a clip."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class ImageFolder(VideoSource):
-    """Images of one size; frame10 comes after frame9."""
+    """Images of one size in natural order: frame10 comes after frame9."""
 
     def __init__(self, folder: Path, frame_rate: Fraction):
         self._paths = sorted(
@@ -55,6 +55,6 @@ class ImageFolder(VideoSource):
 
 
 def _natural_order(path: Path) -> list[tuple[str, int]]:
-    """frame9 before frame10: text and the number after it, in turn."""
+    """Return a sort key that puts frame9 before frame10: text and numbers in turn."""
     parts = re.split(r"([0-9]+)", path.name)
     return [(text, int(number)) for text, number in zip_longest(parts[::2], parts[1::2], fillvalue="0")]

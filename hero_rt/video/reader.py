@@ -1,4 +1,4 @@
-"""Opening whatever holds a clip."""
+"""Opens clips of every kind."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -20,14 +20,16 @@ Video = str | Path | np.ndarray | Sequence[Any] | VideoSource | Any  # Any: a to
 
 
 def open_video(video: Video, frame_rate: Fraction | None = None, max_frames: int | None = None) -> VideoSource:
-    """Open a video file, a folder of images (in natural order), or frames in memory, as `to_frames` takes them.
-
-    An open source is borrowed: closing the result leaves it open.
+    """Open a video file, a folder of images (in natural order), or frames in memory.
 
     Args:
-        frame_rate: of images and arrays (8 by default). A file has its own: giving one is a UsageError.
+        video: a path, frames as `to_frames` takes them, or an open source, which closing the result leaves open.
+        frame_rate: of images and arrays; default 8 frames a second. A video file has its own.
         max_frames: read only this many.
-    Raises: VideoError, UsageError.
+
+    Raises:
+        VideoError: the clip cannot be read.
+        UsageError: a frame rate for a video file, or frames of another type.
     """
     source = _open(video, frame_rate)
     return source if max_frames is None else FirstFrames(source, max_frames)

@@ -1,4 +1,4 @@
-"""What every clip is to the runtime: a size, an exact frame rate, and frames that come one by one."""
+"""Defines a clip: a size, an exact frame rate, and frames that come one by one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,10 +13,15 @@ from hero_rt.errors import UsageError
 
 
 class VideoSource(Closable, ABC):
-    """A clip that yields its frames once, lazily. width and height are those of the frames it yields.
+    """A clip that yields its frames once, when they are needed.
 
-    num_frames is None where the container does not say. audio_file is the file whose audio belongs to the clip, if any.
-    pixel_aspect is the shape of a pixel, width to height: other than 1 in some broadcast and DVD material.
+    Attributes:
+        width: of the frames that it yields.
+        height: of the frames that it yields.
+        frame_rate: frames a second.
+        num_frames: None if the container does not say.
+        audio_file: the file whose audio belongs to the clip, or None.
+        pixel_aspect: width to height of a pixel. Some broadcast and DVD material has another value than 1.
     """
 
     width: int
@@ -28,11 +33,11 @@ class VideoSource(Closable, ABC):
 
     @abstractmethod
     def frames(self) -> Iterator[np.ndarray]:
-        """uint8 [h, w, 3] RGB, one after the other. Raises VideoError where the clip cannot be read to its end."""
+        """Yield uint8 [h, w, 3] RGB, one after the other. Raises VideoError if the clip cannot be read to its end."""
 
 
 class FrameArray(VideoSource):
-    """uint8 [N, h, w, 3] in memory."""
+    """Frames uint8 [N, h, w, 3] in memory."""
 
     def __init__(self, frames: np.ndarray, frame_rate: Fraction):
         self._frames, self.frame_rate, self.num_frames = frames, frame_rate, len(frames)
@@ -43,7 +48,7 @@ class FrameArray(VideoSource):
 
 
 class BorrowedSource(VideoSource):
-    """A caller's own source: closing leaves it open."""
+    """A source of the caller. Closing it leaves the caller's source open."""
 
     def __init__(self, source: VideoSource):
         self._source = source

@@ -1,4 +1,4 @@
-"""A video file as a clip: decoded as it is read, the right way up, and never shorter than it says in silence."""
+"""Reads a video file as a clip. Frames are decoded when needed and turned upright; a missing frame is an error."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class VideoFile(VideoSource):
         self._container.close()
 
     def _count(self) -> int | None:
-        """Frames that the header promises: of those stored, as many as the edit list shows."""
+        """Return the number of frames that the header promises: of the stored ones, as many as the edit list shows."""
         stored, duration = self._stream.frames, self._stream.duration
         if not stored or not duration:
             return stored or None

@@ -1,4 +1,4 @@
-"""Writing clips as they are finished, all or nothing, with the source's audio as it was."""
+"""Writes clips frame by frame, with the source's audio. A failure leaves no file."""
 
 import os
 import shutil
@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
@@ -29,12 +28,20 @@ def create_video(
     audio_from: str | Path | None = None,
     pixel_aspect: Fraction = Fraction(1),
 ) -> "VideoWriter":
-    """A writer of uint8 RGB frames: to a video file, or to a folder of PNGs (lossless) where `path` has no suffix
-    or ends in a slash.
+    """Open a writer of uint8 RGB frames. The result appears only when the `with` block ends without an error.
 
-    The result appears under its name when the `with` block ends without an error, and not at all otherwise.
-    audio_from: a video file whose audio packets are copied, as far as the written frames last.
-    pixel_aspect: the source's. Raises UsageError for an option without effect, VideoError where nothing can be created.
+    Args:
+        path: a video file; without a suffix, or with a slash at its end, a folder of PNG files (lossless).
+        width: of the frames.
+        height: of the frames.
+        frame_rate: frames a second.
+        options: quality and audio.
+        audio_from: a video file whose audio packets are copied, up to the end of the written frames.
+        pixel_aspect: width to height of a pixel.
+
+    Raises:
+        UsageError: an option has no effect.
+        VideoError: the file cannot be created.
     """
     options = options or OutputOptions()
     options.check_format(path)
@@ -45,7 +52,7 @@ def create_video(
 
 
 class VideoWriter(ABC):
-    """Appends frames; `with` finishes the clip or takes back what was written."""
+    """Appends frames. `with` finishes the clip, or deletes it after an error."""
 
     def __init__(self, path: Path, width: int, height: int):
         self.path, self.num_frames = path, 0
@@ -69,9 +76,7 @@ class VideoWriter(ABC):
     def __enter__(self) -> "VideoWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._discard()
             return

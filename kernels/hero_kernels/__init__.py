@@ -2,7 +2,7 @@
 
 import logging
 
-# registering a triton_op without triton installed warns; the ops then run their composed form, which is fine
+# without triton, registering a triton_op warns, and the operators run their composed form
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 from hero_kernels.im3_blend.op import im3_blend  # noqa: E402

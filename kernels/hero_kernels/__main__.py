@@ -1,4 +1,4 @@
-"""`python -m hero_kernels aot --arch sm_80,sm_90 --out DIR`: the kernels of the presets, compiled with no GPU."""
+"""Compile the kernels of the presets without a GPU: `python -m hero_kernels aot --arch sm_80,sm_90 --out DIR`."""
 
 import argparse
 import hashlib
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compile_all(archs: list[str], out: Path, jobs: int) -> list[dict]:
-    """Write `<arch>/<symbol>.ptx`, `.cubin` and, last, index.json under `out`. Returns the index's kernels."""
+    """Write `<arch>/<symbol>.ptx`, `.cubin` and, last, index.json under `out`. Return the kernels of the index."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)
     work = [(spec, arch) for arch in archs for spec in aot.PRESETS]

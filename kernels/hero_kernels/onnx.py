@@ -1,11 +1,11 @@
-"""The ops in ONNX: a node of the `hero` domain with a model-local function body, for torch's exporter.
+"""The operators in ONNX, for torch's exporter: a node of the `hero` domain with a model-local function body.
 
     program = torch.onnx.export(exported, dynamo=True, optimize=False, custom_translation_table=TRANSLATIONS)
     onnxscript.optimizer.optimize(program.model)
     add_functions(program.model)    # after the passes: torch's and onnxscript's inline every function they see
 
-A runtime that has no `TemporalAttentionIM3` runs the body; TensorRT takes the plugin of that name where it is
-registered. Functions are keyed by op_type alone there, so the name is globally unique.
+A runtime without a `TemporalAttentionIM3` runs the body. TensorRT uses the plugin of that name if it is registered.
+TensorRT finds functions by op_type alone, so the name is globally unique.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ OPSET = onnxscript.values.Opset(DOMAIN, 1)
 
 @onnxscript.script(OPSET)
 def TemporalAttentionIM3(q, k, v, alpha, num_heads: int, plugin_namespace: str, plugin_version: str):
-    """q, k, v: [B, F, S, C]. Softmax and the blend of its rows are FP32, the products in the input's type."""
+    """Compute the operator on q, k, v: [B, F, S, C]. Softmax and blend are FP32, products have the input's type."""
     heads = op.Constant(value_int=num_heads)
     split = op.Concat(op.Constant(value_ints=[0, 0, 0]), op.Reshape(heads, [1]), op.Constant(value_ints=[-1]), axis=0)
     qh = op.Transpose(op.Reshape(q, split), perm=[0, 2, 3, 1, 4])  # [B, S, H, F, d]
@@ -68,23 +68,23 @@ def _translate_attention(q, k, v, alpha, num_heads):
 
 
 def function_digest() -> str:
-    """SHA-256 of the function body that exported graphs carry."""
+    """Return the SHA-256 of the function body that exported graphs contain."""
     return hashlib.sha256(TemporalAttentionIM3.to_function_proto().SerializeToString(deterministic=True)).hexdigest()
 
 
 def add_functions(model: onnxscript.ir.Model, *others: onnxscript.OnnxFunction) -> None:
-    """Give the model the function bodies of the `hero` nodes that it holds, and of those of `others`."""
+    """Add to the model the function bodies of its `hero` nodes and of its nodes of `others`."""
     for written in (TemporalAttentionIM3, *others):
         function = onnxscript.ir.serde.deserialize_function(written.to_function_proto())
         if any((node.domain, node.op_type) == (function.domain, function.name) for node in model.graph):
-            # its operators mean the same in every opset from 20 on; the checker wants one version in the file
+            # the checker requires one opset in the file; the function's operators are equal in every opset from 20 on
             function.opset_imports[""] = model.opset_imports[""]
             model.functions[function.identifier()] = function
             model.opset_imports[function.domain] = 1
 
 
 def _translate_blend(x, alpha, residual=None):
-    """M_I x as slices and sums of standard operators: memory-bound, nothing to fuse beyond what a runtime does."""
+    """Write M_I x as slices and sums of standard operators. It is limited by memory."""
     axis = op.Constant(value_ints=[1])
     wide = op.Cast(x, to=1)
     first = op.Slice(wide, op.Constant(value_ints=[0]), op.Constant(value_ints=[1]), axis)

@@ -87,7 +87,7 @@ int32_t currentSm(std::string& error)
 
 CUkernel load(Kernel const& kernel, std::string& error)
 {
-    // libraries belong to the process and not to a context, so one entry serves every engine and device of an SM
+    // a library belongs to the process, so one entry serves every engine and device of an SM
     static std::mutex mutex;
     static std::map<Kernel const*, CUkernel> loaded;
     Driver const* cuda = driver(error);

@@ -1,4 +1,4 @@
-// The CUDA driver, opened when a kernel is first needed: engines are built, and the plugin tested, where there is none.
+// The CUDA driver, opened when a kernel is first needed. Building engines and testing the plugin need no driver.
 #pragma once
 
 #include "kernels.h"
@@ -10,13 +10,13 @@
 namespace hero
 {
 
-// SM of the current context's device, as 89 for SM 8.9. On failure returns 0 and says why.
+// Returns the SM of the current context's device: 89 for SM 8.9. On failure returns 0 and gives the reason.
 int32_t currentSm(std::string& error);
 
-// Loads the kernel on first use; not to be called first inside a graph capture. Null on failure, and says why.
+// Loads the kernel on first use, which must be outside a graph capture. On failure returns null and gives the reason.
 CUkernel load(Kernel const& kernel, std::string& error);
 
-// Asynchronous on `stream`. Returns whether it was launched, and says why not.
+// Launches on `stream` without waiting. Returns whether it was launched; if not, gives the reason.
 bool launch(CUkernel function, Launch const& launch, void const* const* inputs, void* output, CUstream stream,
     std::string& error);
 

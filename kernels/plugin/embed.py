@@ -1,4 +1,4 @@
-"""Write the C++ table of an ahead-of-time index: `python embed.py AOT_DIR OUT.cpp`. Cubins go in by .incbin."""
+"""Write the C++ table of an ahead-of-time index: `python embed.py AOT_DIR OUT.cpp`. `.incbin` embeds the cubins."""
 
 import json
 import sys

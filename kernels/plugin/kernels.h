@@ -1,4 +1,4 @@
-// The compiled kernels inside this library, and how one is chosen and launched. No CUDA call is made here.
+// The compiled kernels of this library, and the choice of one for a shape. This file makes no CUDA call.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +14,12 @@ enum class Type : int32_t
     kFP32
 };
 
-// What a kernel was compiled for. Pointers are 16-byte aligned; channels are a multiple of 16.
+// The shape and architecture of a compiled kernel. Pointers are 16-byte aligned; channels are a multiple of 16.
 struct Kernel
 {
     char const* symbol;
     int32_t sm;            // 89 is SM 8.9
-    bool exact;            // runs on that SM alone; otherwise on later minors of the same major too
+    bool exact;            // runs on that SM only; otherwise also on later minor versions of the same major version
     Type type;
     int32_t numHeads;
     int32_t headDim;
@@ -56,13 +56,13 @@ struct Launch
     int32_t tokenStride;
 };
 
-// Why no kernel of any architecture takes the shape; empty if one does.
+// Returns the reason why no kernel of any architecture takes the shape; empty if one does.
 std::string whyUnsupported(Shape const& shape);
 
-// The kernel of the newest architecture not after `sm` that runs on it; null if there is none.
+// Returns the kernel of the newest architecture up to `sm` that runs on `sm`; null if there is none.
 Kernel const* findKernel(Shape const& shape, int32_t sm);
 
-// Nothing where the shape is past what a grid or a 32-bit stride holds.
+// Returns nothing for a shape that exceeds the limit of a grid or of a 32-bit stride.
 std::optional<Launch> launchOf(Kernel const& kernel, Shape const& shape);
 
 } // namespace hero

@@ -1,4 +1,4 @@
-// What TensorRT looks up in a plugin library: IPluginRegistry::loadLibrary, trtexec --dynamicPlugins.
+// The functions that TensorRT looks up in a plugin library (IPluginRegistry::loadLibrary, trtexec --dynamicPlugins).
 #include "plugin.h"
 
 #include <atomic>

@@ -26,7 +26,7 @@ Plugin::Plugin(int32_t numHeads)
 {
 }
 
-// the field points into the object, so the default copy would point into the other
+// the field points into the object; the default copy would point into the original
 Plugin::Plugin(Plugin const& other)
     : Plugin(other.mNumHeads)
 {

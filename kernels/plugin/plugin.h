@@ -70,7 +70,7 @@ public:
     char const* getPluginNamespace() const noexcept override { return kNamespace; }
 
 private:
-    // an ONNX node carries the last two, by which the parser found this creator; they are read and not kept
+    // an ONNX node has the last two; the parser finds this creator by them, and their values are not kept
     nvinfer1::PluginField mField[3];
     nvinfer1::PluginFieldCollection mFields;
 };

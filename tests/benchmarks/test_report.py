@@ -32,8 +32,8 @@ def test_every_committed_figure_is_shown(monkeypatch):
     runs, builds = read_results(RESULTS)
     assert runs
     assert builds
-    text = "\n".join(page(runs, builds, {}, "the notes"))
-    assert text.endswith("the notes")
+    text = "\n".join(page(runs, builds, {}, "## Further\n\nthe notes\n"))
+    assert text.endswith("## Further\n\nthe notes\n")
     for name, run in runs.items():
         assert f"`{name}`" in text
         for result in run.suites:
@@ -183,13 +183,23 @@ def test_the_page_and_its_plots_are_written_with_the_notes(tmp_path, monkeypatch
     results, docs = tmp_path / "results", tmp_path / "docs"
     write_run(results / "cpu.json", run)
     docs.mkdir()
-    (docs / NOTES).write_text("## Notes\n\nWhat was learned.\n")
+    learned = "## unet-step on a CPU\n\nOf the step.\n\n## unet-step on a GPU\n\nOf another.\n\n## How to read the tables\n\nSo.\n"
+    (docs / NOTES).write_text(learned)
     write_report(results, docs)
     assert not (docs / IMAGES).exists()
     assert IMAGES not in (docs / PAGE).read_text()
     write_report(results, docs, plots=True)
     text = (docs / PAGE).read_text()
-    assert text.endswith("## Notes\n\nWhat was learned.\n")
+    # a note stands under the table that it is about; one whose table is missing comes last
+    order = [
+        "## How to read the tables\n\nSo.",
+        "| step | aoti |",
+        "Of the step.",
+        "### long-video",
+        "## unet-step on a GPU\n\nOf another.\n",
+    ]
+    assert sorted(order, key=text.index) == order
+    assert text.endswith(order[-1])
     assert "Nothing on this page was measured on a GPU: **not yet measured on a GPU**" in text
     for name in ("cpu-step-time.png", "cpu-frames.png"):
         assert f"({IMAGES}/{name})" in text

@@ -80,6 +80,7 @@ def test_caching(run):
     assert uncached < raw
 
 
+@pytest.mark.slow
 def test_long_video(run):
     stream, joint = run("long-video", frames=(20,))
     windows = clip_work("hero-tiny", "fp32", PROFILE, FEW_STEPS, windows=2)  # frames 0 to 15, and the last 16
@@ -92,6 +93,7 @@ def test_long_video(run):
         assert one.figures["seconds_per_frame"] == pytest.approx(one.timing.median / 20)
 
 
+@pytest.mark.slow
 def test_cold_start(run):
     (case,) = run("cold-start")
     check(case, BASELINES)

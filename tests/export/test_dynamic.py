@@ -31,6 +31,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_verify_holds_at_the_smallest_the_typical_and_the_largest_canvas(folder):
     report = verify(folder)
     assert [clip.profile for clip in report.clips] == ["72x72x16", "96x80x16", "136x120x16"]

@@ -70,7 +70,10 @@ def survivors(token: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("phase", ["export", "compile", "record", "manifest"])
+SLOW = [pytest.param(phase, marks=pytest.mark.slow) for phase in ("export", "manifest")]
+
+
+@pytest.mark.parametrize("phase", ["compile", "record", *SLOW])
 def test_a_build_killed_in_any_phase_does_not_open_and_the_next_one_finishes_it(tmp_path, monkeypatch, phase):
     folder, reached, main = tmp_path / "engines", tmp_path / "reached", tmp_path / "main.py"
     settings = PLAN if phase == "compile" else "dict()"

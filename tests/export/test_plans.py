@@ -81,6 +81,7 @@ def test_the_rebuild_command_repeats_the_options(plans):
     assert "--plugin off --out" in command
 
 
+@pytest.mark.slow
 def test_a_build_from_nothing_repeats(plans, tmp_path):
     """Exported and built again, each submodule in another process: the same graphs, layers, memory, sizes and bytes."""
     build_engines(PLANS, tmp_path / "again", [PROFILE], jobs=2)

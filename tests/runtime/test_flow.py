@@ -95,7 +95,7 @@ def test_raft_weights_that_cannot_be_fetched_are_one_clear_line(torchvision):
         raise OSError("no route to host")
 
     torchvision.raft_large = offline
-    with pytest.raises(UsageError, match="weights cannot be had: no route to host"):
+    with pytest.raises(UsageError, match="weights cannot be loaded: no route to host"):
         optical_flow(np.zeros((2, 32, 32, 3), np.uint8), method="raft")
 
 

@@ -1,4 +1,4 @@
-"""One builder a format. Adding a format is a file here, one in hero_rt/engines, and a line in each registry."""
+"""Holds one builder for each format. A new format is a file here, one in hero_rt/engines, a line in each registry."""
 
 import importlib
 
@@ -7,7 +7,7 @@ from hero_rt.errors import UsageError
 
 __all__ = ["BUILDERS", "Builder", "BuilderOptions", "EngineJob", "Made", "find_builder"]
 
-BUILDERS = {  # format: where its builder is
+BUILDERS = {  # format: module and name of its builder
     "onnxruntime": "hero_export.builders.onnxruntime:BUILDER",
     "tensorrt": "hero_export.builders.tensorrt:TENSORRT",
     "tensorrt-rtx": "hero_export.builders.tensorrt:TENSORRT_RTX",
@@ -16,7 +16,7 @@ BUILDERS = {  # format: where its builder is
 
 
 def find_builder(format: str) -> Builder:
-    """The builder of an engine format. Raises UsageError naming the known ones."""
+    """Return the builder of an engine format. Raises UsageError, which names the known formats."""
     if format not in BUILDERS:
         raise UsageError(f"engine format {format!r} is not one of {', '.join(BUILDERS)}")
     module, name = BUILDERS[format].split(":")

@@ -1,4 +1,4 @@
-"""Format aoti: a package that AOTInductor compiles for this machine's GPU or CPU."""
+"""Builds format aoti: a package that AOTInductor compiles for this machine's GPU or CPU."""
 
 import re
 import shutil
@@ -65,7 +65,7 @@ class AotiBuilder(Builder):
 
 
 def package_kernels(path: Path) -> dict[str, int]:
-    """Kernels of an AOTInductor package by name, counted where its generated code calls them."""
+    """Count the kernels of an AOTInductor package by name, from the calls in its generated code."""
     with zipfile.ZipFile(path) as package:
         sources = [name for name in package.namelist() if name.endswith(".wrapper.cpp")]
         text = "\n".join(package.read(name).decode() for name in sources)

@@ -1,4 +1,4 @@
-"""What a builder of one engine format must offer. Nothing here loads a library: commands make their options from it."""
+"""Defines a builder of one engine format. This module loads no library: commands make their options from it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -22,9 +22,9 @@ Progress = Callable[[str, int, int], bool]  # phase, steps done, steps in all; F
 
 
 class BuilderOptions(BaseModel):
-    """Options of one format beside checkpoint, dtype and profiles. A field is a command-line option.
+    """The options of one format, except checkpoint, dtype and profiles. A field is a command-line option.
 
-    panel: the heading of these options in `--help`.
+    `panel` is the heading of these options in `--help`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +32,7 @@ class BuilderOptions(BaseModel):
 
 
 class FormatStatus(BaseModel):
-    """Whether engines of a format run here, and on which device; the remedy where they do not."""
+    """Says on which devices engines of a format run here, whether they can be built, and how to add what is missing."""
 
     format: str
     runs_on: list[str]
@@ -42,7 +42,7 @@ class FormatStatus(BaseModel):
 
 @dataclass(frozen=True)
 class EngineJob:
-    """What a build of one engine needs. path: where it goes, in a folder of its own."""
+    """Everything that the build of one engine needs. `path` is the file to write, in a folder of its own."""
 
     checkpoint: "Checkpoint"
     submodule: str
@@ -66,7 +66,13 @@ class EngineJob:
 
 @dataclass(frozen=True)
 class Made:
-    """What a build made. contents: what it saw inside; beside: further files that the engine needs."""
+    """The result of a build.
+
+    Attributes:
+        seconds: duration.
+        contents: figures for the manifest: nodes, layers, memory.
+        beside: further files that the engine needs.
+    """
 
     seconds: float
     contents: dict[str, Any]
@@ -74,10 +80,14 @@ class Made:
 
 
 class Builder(ABC):
-    """Builds engines of one format.
+    """Builds engines of one format. A builder is pickled to the process of the build.
 
-    format: its name, that of its backend too. suffix: of an engine's file. Options: its model. default_dtype: "fp32" or
-    "fp16". takes_ranges: whether one engine serves a range of canvases. A builder is pickled to the build's process.
+    Attributes:
+        format: its name, which is also the name of its backend.
+        suffix: of an engine's file.
+        Options: the model of its options.
+        default_dtype: "fp32" or "fp16".
+        takes_ranges: whether one engine serves a range of canvases.
     """
 
     format: str
@@ -93,30 +103,30 @@ class Builder(ABC):
         return backend(self.format)
 
     def resolve(self, options: Any) -> Any:
-        """Fill in what was left open, for this machine. Raises UsageError or HeroError where it cannot build here."""
+        """Fill in options that depend on this machine. Raises UsageError or HeroError if it cannot build them."""
         return options
 
     def notes(self, options: Any) -> list[str]:
-        """Lines that tell the user what resolved options mean."""
+        """Return lines that explain resolved options to the user."""
         return []
 
     def check_profile(self, profile: AnyProfile) -> None:
-        """Raise UsageError for a range of canvases where the format has none."""
+        """Raise UsageError for a range of canvases if the format takes none."""
         if isinstance(profile, ProfileRange) and not self.takes_ranges:
             raise UsageError(
                 f"profile {profile}: a package of format {self.format} has one shape; name each size as a profile"
             )
 
     def target(self, options: Any) -> "Target":
-        """The library and the device that engines are built for. Raises EngineError where it is missing."""
+        """Return the library and the device that engines are built for. Raises EngineError without the library."""
         return self.backend().this_machine(self.backend().default_device())
 
     def flags(self, options: Any) -> dict[str, Any]:
-        """What of the options determines an engine."""
+        """Return the options that determine an engine."""
         return options.model_dump(mode="json")
 
     def environment(self) -> AbstractContextManager[None]:
-        """Open while build processes are started."""
+        """Return a context that is open while build processes start."""
         return nullcontext()
 
     @abstractmethod
@@ -124,16 +134,16 @@ class Builder(ABC):
         """Build one engine at `job.path`."""
 
     def inspect(self, path: Path, contents: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
-        """(layers by name or type with their count, names to look for attention in) of one engine."""
+        """Return the layers of an engine, by name or type with their count, and names that may contain attention."""
         return contents.get("operators", {}), list(contents.get("operators", {}))
 
     def layer_listing(self, path: Path, engine: "EngineRecord", why_not_here: str | None) -> str:
-        """Every layer. why_not_here: why engines do not run on this machine, None where they do. Raises HeroError."""
+        """Return every layer as text. `why_not_here` is None where the engine runs. Raises HeroError."""
         layers, _ = self.inspect(path, engine.contents)
         return "\n".join(f"    {count:5d} {name}" for name, count in layers.items())
 
     def status(self) -> FormatStatus:
-        """A format runs where its library is, and that library builds it too."""
+        """Return where this format runs and whether it can be built. By default a library that runs it builds it."""
         import torch
 
         try:
@@ -149,5 +159,5 @@ class Builder(ABC):
 
 
 def graph_contents(graph: "OnnxExport") -> dict[str, Any]:
-    """What the manifest keeps of an exported graph."""
+    """Return the figures of an exported graph that the manifest records."""
     return {name: getattr(graph, name) for name in ("nodes", "hero_nodes", "operators", "weights_by_type")}

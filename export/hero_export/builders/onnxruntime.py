@@ -1,4 +1,4 @@
-"""Format onnxruntime: an ONNX graph in the forms that ONNX Runtime has kernels for."""
+"""Builds format onnxruntime: an ONNX graph in the forms that ONNX Runtime has kernels for."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class OnnxRuntimeBuilder(Builder):
 
 
 def polygraphy_util(backend: str) -> Any:
-    """polygraphy's printer of graphs or engines. Raises HeroError where it is missing."""
+    """Return polygraphy's printer of graphs or engines. Raises HeroError if polygraphy is missing."""
     import importlib
 
     from hero_rt.errors import HeroError

@@ -1,4 +1,4 @@
-"""Formats tensorrt and tensorrt-rtx: plans, built with the options that polygraphy and trtexec have."""
+"""Builds formats tensorrt and tensorrt-rtx: plans, with the options of polygraphy and trtexec."""
 
 import ctypes
 import gc
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from hero_rt.engines.manifest import Target
 
 _MODULE_PATH = re.compile(r"\w+(?:\.\w+)+/?")
-# without a device TensorRT-RTX fails at these, late and unclearly
+# without a device TensorRT-RTX fails late and unclearly with these options
 _NEEDS_DEVICE = ("refittable", "strip_plan", "version_compatible", "hardware_compatibility_level")
 
 
 class TensorRTOptions(BuilderOptions):
-    """How plans are built. A spatio-temporal UNet has asked for 64 GiB of workspace where none was set."""
+    """The options of plans. Without a limit, a spatio-temporal UNet has asked for 64 GiB of workspace."""
 
     panel = "TensorRT and TensorRT-RTX"
 
@@ -70,7 +70,7 @@ class TensorRTOptions(BuilderOptions):
 
 
 class TensorRTBuilder(Builder):
-    """One of the two libraries. TensorRT-RTX builds with no GPU where targets are named."""
+    """Builds plans with one of the two libraries. TensorRT-RTX needs no GPU if targets are named."""
 
     suffix = ".plan"
     Options = TensorRTOptions
@@ -174,7 +174,7 @@ class TensorRTBuilder(Builder):
 
 
 def check_options(format: str, trt: Any, options: TensorRTOptions, gpu: str | None) -> TensorRTOptions:
-    """The options with their targets filled in, after refusing what this library cannot do here. Raises UsageError.
+    """Return the options with their targets filled in. Raises UsageError for what the library cannot do here.
 
     gpu: the present GPU as "sm_89", or None.
     """
@@ -217,7 +217,7 @@ def _present_gpu() -> str | None:
 
 
 def _ranges(job: EngineJob) -> dict[str, list[tuple[int, ...]]]:
-    """Smallest, typical and largest shape of each input that varies."""
+    """Return smallest, typical and largest shape of each input that varies."""
     from hero_rt.engines.manifest import DTYPES
     from hero_rt.spec.boundary import FREE, submodule_boundary, submodule_io
 
@@ -228,7 +228,7 @@ def _ranges(job: EngineJob) -> dict[str, list[tuple[int, ...]]]:
 
 
 def _give_back_memory() -> None:
-    """PyTorch's freed weights to the system, before a builder wants as much."""
+    """Return the memory of PyTorch's freed weights to the system, before the builder needs as much."""
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""HERO checkpoints from public ones, initialised as the paper initialises before training."""
+"""Composes HERO checkpoints from public ones, initialised as in the paper before training."""
 
 from hero_export.compose.compose import Sources, compose
 from hero_export.compose.report import Report

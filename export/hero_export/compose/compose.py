@@ -1,4 +1,4 @@
-"""The initialisation that HERO's paper trains from, part by part."""
+"""Initialises a checkpoint as HERO's paper does before training, part by part."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -50,12 +50,14 @@ class Sources:
 
 @torch.no_grad()
 def compose(config: HeroConfig, where: Sources, seed: int, out: Path) -> Report:
-    """Write the checkpoint to `out` and say where each of its tensors came from.
+    """Write the checkpoint to `out`, and report the origin of each of its tensors.
 
     UNet: Stable Diffusion 1.5 (from its 4-channel UNet, the 5 new input channels are zero), AnimateDiff's motion
     modules, IP-Adapter's keys and values for OpenCLIP, Stable Diffusion's own values for CLIP; alpha = 0. RefNet: the
-    same. Flow encoder: random, as the paper trains it (2.3.2, 3.1), or the UNet's encoder; its output convolutions are
-    zero. Raises UsageError where a tensor of the result or of a source cannot be explained, and then writes nothing.
+    same. Flow encoder: random, as in the paper (2.3.2, 3.1), or the UNet's encoder; its output convolutions are zero.
+
+    Raises UsageError, and writes nothing, if the origin of a tensor of the result is unknown, or the use of a tensor of
+    a source.
     """
     base_path = sources.locate(where.stable_diffusion)
     base = sources.stable_diffusion_unet(base_path)
@@ -77,7 +79,7 @@ def compose(config: HeroConfig, where: Sources, seed: int, out: Path) -> Report:
 
 
 class _Composition:
-    """Fills a model's parts in place, noting where each tensor came from and which source tensors were read."""
+    """Fills the parts of a model in place. It records the origin of each tensor and the source tensors that it read."""
 
     def __init__(self, model: HeroModel, base: Source, motion: Source, adapter: Source):
         self.model, self.base, self.motion, self.adapter = model, base, motion, adapter
@@ -85,7 +87,7 @@ class _Composition:
         self.report = Report()
 
     def network(self, part: str) -> None:
-        """The UNet, or the RefNet, whose last attention ends at its norm."""
+        """Fill the UNet or the RefNet. The RefNet's last attention ends at its norm."""
         module = self.model[part]
         attentions = {id(attention): i for i, attention in _adapter_order(module)}
         ids = {
@@ -108,7 +110,7 @@ class _Composition:
                 self._copy(part, name, tensor, self.base, name)
 
     def flow_encoder(self, start: str) -> None:
-        """Random, or the encoder of the UNet just made; the embedding is random, the output convolutions are zero."""
+        """Fill the flow encoder at random or from the UNet. The embedding is random, the output convolutions zero."""
         if start not in ("unet", "random"):
             raise UsageError(f"the flow encoder starts from 'unet' or 'random', not {start!r}")
         unet = self.model["unet"].state_dict()
@@ -130,7 +132,7 @@ class _Composition:
             self._copy("image_projection", name, tensor, self.adapter, name)
 
     def whole(self, part: str, label: str, module: nn.Module, unused: dict[str, str]) -> None:
-        """A part that is taken as it is, tensor by tensor."""
+        """Copy a part without a change, tensor by tensor."""
         self.report.unused |= {f"{label}: {key}": why for key, why in unused.items()}
         theirs = module.state_dict()
         for name, tensor in self.model[part].state_dict().items():
@@ -165,7 +167,7 @@ class _Composition:
         self.report.made[f"{part}/{name}"] = ("copied", f"{source.label}: {key}")
 
     def _conv_in(self, part: str, tensor: Tensor) -> None:
-        """9 channels in HERO's UNet (noise 4, mask 1, masked latents 4, as the inpainting UNet's), 4 in its RefNet."""
+        """Fill the first convolution: 9 channels in the UNet (noise 4, mask 1, masked latents 4), 4 in the RefNet."""
         value = self.base.weights["conv_in.weight"]
         if value.shape[1] not in (LATENT_CHANNELS, 2 * LATENT_CHANNELS + 1):
             raise UsageError(
@@ -184,7 +186,7 @@ class _Composition:
 
 
 def _adapter_order(module: UNet3D | RefNet3D) -> Iterator[tuple[int, nn.Module]]:
-    """IP-Adapter numbers the cross-attentions as diffusers registers them: down, up, mid."""
+    """Number the cross-attentions as IP-Adapter does, in the order in which diffusers registers them: down, up, mid."""
     blocks = [*module.down_blocks, *module.up_blocks, module.mid_block]
     attentions = [a for block in blocks for a in getattr(block, "attentions", []) if hasattr(a, "transformer_blocks")]
     # the RefNet lacks the last attention of the decoder, whose number stays free
@@ -203,7 +205,7 @@ def _unused_reason(key: str) -> str | None:
 
 
 def _clip(name: str) -> tuple[nn.Module, dict[str, str]]:
-    """The image encoder of a CLIP checkpoint, and its tensors that HERO never reads, with the reason."""
+    """Return the image encoder of a CLIP checkpoint, and the tensors that HERO does not use, with the reason."""
     path = sources.locate(name)
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # its table of unexpected keys: the report has them

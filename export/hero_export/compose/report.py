@@ -1,4 +1,4 @@
-"""What became of every tensor: of the checkpoint that was made, and of the public ones that it was made from."""
+"""Reports the origin of every tensor of a composed checkpoint, and the use of every tensor of its sources."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ Origin = Literal["copied", "zero", "random"]
 
 @dataclass
 class Report:
-    """made: `part/tensor` -> (origin, where from or why); unused: `source: tensor` -> why nothing reads it."""
+    """Maps `part/tensor` to (origin, source or reason) in `made`, and `source: tensor` to a reason in `unused`."""
 
     made: dict[str, tuple[Origin, str]] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """Tensors by what became of them."""
+        """Count tensors by their origin, and the unused ones."""
         counted = Counter(origin for origin, _ in self.made.values())
         return dict(counted) | {"unused": len(self.unused)}
 
@@ -25,13 +25,13 @@ class Report:
         return {"made": {name: list(how) for name, how in self.made.items()}, "unused": self.unused}
 
     def require_explained(self, expected: set[str], left_over: dict[str, set[str]]) -> None:
-        """Raise UsageError for a tensor of the checkpoint that nothing made, or a public one that nothing explains.
+        """Raise UsageError for a tensor of the checkpoint without an origin, or a public one without use or reason.
 
         expected: every `part/tensor`; left_over: by source, keys that were neither read nor explained.
         """
         if missing := sorted(expected - self.made.keys()):
             raise UsageError(
-                f"{len(missing)} tensors come from nowhere, for instance {missing[0]}; the sources lack them"
+                f"{len(missing)} tensors have no source, for instance {missing[0]}; give sources that have them"
             )
         for source, keys in left_over.items():
             if keys:

@@ -1,4 +1,4 @@
-"""Public weights as diffusers names them: from a folder, a single .safetensors file or the Hub; never from a pickle."""
+"""Reads public weights under diffusers' names from a folder, a .safetensors file or the Hub. It reads no pickle."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ _LDM_UNET = "model.diffusion_model."
 
 @dataclass(frozen=True)
 class Source:
-    """One named set of tensors. `ignored` are those that HERO never reads, with the reason, by key."""
+    """One named set of tensors. `ignored` maps the keys that HERO does not use to the reason."""
 
     label: str
     weights: Weights
@@ -32,9 +32,9 @@ class Source:
 
 
 def locate(name: str) -> Path:
-    """A local folder or file as it is; `owner/repo[/path]` through the Hub (HF_HUB_OFFLINE is honoured).
+    """Return a local folder or file as it is, or the download of `owner/repo[/path]` (HF_HUB_OFFLINE is honoured).
 
-    Raises UsageError naming what could not be had.
+    Raises UsageError, which names what is missing.
     """
     if Path(name).exists():
         return Path(name)
@@ -51,7 +51,7 @@ def locate(name: str) -> Path:
 
 
 def stable_diffusion_unet(path: Path) -> Source:
-    """SD 1.5's UNet (4 or 9 input channels): a pipeline folder, its unet folder, or the original single file."""
+    """Read SD 1.5's UNet (4 or 9 input channels): a pipeline folder, its unet folder, or the original single file."""
     if path.is_dir():
         folder = path / "unet" if (path / "unet").is_dir() else path
         return Source(str(folder), _read(_weights_file(folder)), {})
@@ -66,7 +66,7 @@ def stable_diffusion_unet(path: Path) -> Source:
 
 
 def vae(path: Path, config: HeroConfig) -> AutoencoderKL:
-    """The VAE beside it: the pipeline's vae folder, or first_stage_model.* of the single file."""
+    """Read the VAE: the pipeline's vae folder, or first_stage_model.* of the single file."""
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
         return AutoencoderKL.from_pretrained(folder, use_safetensors=True)
@@ -80,7 +80,7 @@ def vae(path: Path, config: HeroConfig) -> AutoencoderKL:
 
 
 def motion_adapter(path: Path) -> Source:
-    """AnimateDiff v1, v2 or v3: a MotionAdapter folder, or the original file's `temporal_transformer` names."""
+    """Read AnimateDiff v1, v2 or v3: a MotionAdapter folder, or the original file (`temporal_transformer` names)."""
     weights = _read(_weights_file(path) if path.is_dir() else path)
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     positions = {key: "a sinusoid, recomputed" for key in weights if "pos_encoder" in key or key.endswith(".pe")}
@@ -92,7 +92,7 @@ def motion_adapter(path: Path) -> Source:
 
 
 def ip_adapter(path: Path) -> Source:
-    """IP-Adapter (`image_proj.*`, `ip_adapter.N.*`), under HERO's names: `image_embeds`, `norm`, and `N.to_k_ip`."""
+    """Read IP-Adapter (`image_proj.*`, `ip_adapter.N.*`) as HERO's `image_embeds`, `norm` and `N.to_k_ip`."""
     file = path if path.is_file() else _weights_file(path)
     weights = {}
     for key, value in _read(file).items():

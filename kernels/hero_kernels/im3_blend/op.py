@@ -1,4 +1,4 @@
-"""`hero::im3_blend` as a torch operator: eager, torch.export, torch.compile, AOTInductor, on the CPU and on CUDA."""
+"""Registers `hero::im3_blend` as a torch operator for eager, torch.export, torch.compile and AOTInductor."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from hero_kernels.im3_blend.reference import im3_blend as reference
 
 @torch.library.triton_op("hero::im3_blend", mutates_args={})
 def _im3_blend(x: Tensor, alpha: Tensor, residual: Tensor | None = None) -> Tensor:
-    # a branch and not register_kernel("cpu"): with that the compiler fails on a CPU
+    # a branch, because with register_kernel("cpu") the compiler fails on a CPU
     if x.is_cuda:
         from hero_kernels.im3_blend import triton as fused
 
@@ -32,9 +32,18 @@ _im3_blend.register_autograd(_backward, setup_context=_setup_context)
 
 
 def im3_blend(x: Tensor, alpha: Tensor, residual: Tensor | None = None) -> Tensor:
-    """M_I(alpha) x over frames, plus `residual`; shapes and meaning as in `reference.im3_blend`.
+    """Blend each inner frame with its two neighbours: M_I(alpha) x, plus `residual` (HERO Eq. 2 and 3).
 
-    Raises ValueError on shapes, types or devices that do not fit.
+    Args:
+        x: [B, F, S, C] with F of 2 or more. CUDA tensors of FP16, BF16 and FP32 use the Triton kernel.
+        alpha: [1] on the device of x.
+        residual: shape and dtype of x, or None.
+
+    Returns:
+        Shape and dtype of x. The blend is computed in FP32 (FP64 for FP64).
+
+    Raises:
+        ValueError: shapes, types or devices do not fit.
     """
     if x.ndim != 4 or x.shape[1] < 2:
         raise ValueError(f"x must be [B, F, S, C] with F of 2 or more; got {list(x.shape)}")
@@ -48,6 +57,6 @@ def im3_blend(x: Tensor, alpha: Tensor, residual: Tensor | None = None) -> Tenso
 
 
 def check_alpha(alpha: Tensor, x: Tensor) -> None:
-    """Raise ValueError unless alpha is [1] on x's device, where the kernel reads it without a synchronisation."""
+    """Raise ValueError unless alpha is [1] on the device of x. The kernel reads it there without a synchronisation."""
     if alpha.shape != (1,) or alpha.device != x.device:
         raise ValueError(f"alpha must be [1] on {x.device}; got {list(alpha.shape)} on {alpha.device}")

@@ -1,4 +1,4 @@
-"""The blend alone: every element is read once, a window of three frames slides along F in registers."""
+"""Triton kernel of the blend alone. It reads every element once; three frames at a time are in registers."""
 
 import torch
 import triton
@@ -12,12 +12,12 @@ NUM_WARPS = 4
 
 
 def fits(x: Tensor) -> bool:
-    """Whether the kernel takes x: [B, F, S, C]; other types run the composed form."""
+    """Return whether the kernel takes x: [B, F, S, C]. Other types run the composed form."""
     return x.dtype in DTYPES and x.shape[1] >= 2
 
 
 def grid(batch: int, tokens: int, channels: int) -> tuple[int]:
-    """Programs, all on axis 0: axes 1 and 2 end at 65,535, axis 0 at 2^31 - 1."""
+    """Return the number of programs, all on axis 0: its limit is 2^31 - 1, that of axes 1 and 2 is 65,535."""
     return (batch * triton.cdiv(tokens, TOKENS) * triton.cdiv(channels, CHANNELS),)
 
 
@@ -78,10 +78,16 @@ def im3_blend_kernel(
 
 
 def im3_blend(x: Tensor, alpha: Tensor, residual: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """M_I(alpha) x over frames, plus `residual`, fused.
+    """Compute M_I(alpha) x over frames, plus `residual`, in one kernel.
 
-    x, residual: [B, F, S, C], any strides, read in place; alpha: [1] on the same device, read there. out: contiguous
-    [B, F, S, C] to write into. Returns it.
+    Args:
+        x: [B, F, S, C] with any strides.
+        alpha: [1] on the same device.
+        residual: [B, F, S, C] with any strides, or None.
+        out: contiguous [B, F, S, C] that receives the result; None allocates it.
+
+    Returns:
+        The result, contiguous.
     """
     batch, frames, tokens, channels = x.shape
     added = x if residual is None else residual

@@ -1,7 +1,7 @@
-"""Ahead-of-time compilation: the kernel as PTX and cubin for a named architecture, with no GPU.
+"""Compiles the kernel ahead of time: PTX and cubin for a named architecture, without a GPU.
 
-The entry point takes exactly `PARAMETERS`: the two scratch pointers that Triton appends to every kernel are unused
-here and taken out, so that a launcher which knows the parameters knows the whole interface.
+The entry point takes exactly `PARAMETERS`. Triton appends two scratch pointers to every kernel; this kernel does not
+use them, and they are removed.
 """
 
 import hashlib
@@ -21,16 +21,16 @@ from hero_kernels.temporal_attention_im3 import triton as fused
 _STRIDES = tuple(f"{tensor}_{axis}" for tensor in "qkv" for axis in ("batch", "frame", "token"))
 PARAMETERS = ("q_ptr", "k_ptr", "v_ptr", "alpha_ptr", "tokens", *_STRIDES, "o_ptr")
 ITEMSIZE = {"fp16": 2, "bf16": 2, "fp32": 4}
-_ALIGNMENT = 16  # bytes of a pointer, elements of a stride: what 16-byte loads need
+_ALIGNMENT = 16  # bytes of a pointer and elements of a stride, as 16-byte loads need
 
 
 class CompileError(RuntimeError):
-    """A kernel that does not compile, or compiles into one that must not be shipped."""
+    """Raised for a kernel that does not compile, or that spills registers."""
 
 
 @dataclass(frozen=True)
 class Specialisation:
-    """One compiled kernel: everything fixed at compile time but the architecture."""
+    """Everything that is fixed when a kernel is compiled, except the architecture."""
 
     dtype: str  # fp16, bf16, fp32
     num_heads: int
@@ -56,11 +56,11 @@ PRESETS = tuple(
 
 @dataclass(frozen=True)
 class Binary:
-    """A specialisation compiled for one architecture. Bytes are per thread, but `shared_bytes`: per program."""
+    """A specialisation compiled for one architecture. Bytes are per thread; `shared_bytes` is per program."""
 
     specialisation: Specialisation
-    arch: str  # as asked for: sm_90
-    target: str  # as compiled: sm_90a, whose cubin runs on SM 9.0 alone
+    arch: str  # as requested: sm_90
+    target: str  # as compiled: sm_90a, whose cubin runs on SM 9.0 only
     ptx: bytes
     cubin: bytes
     threads: int
@@ -115,7 +115,7 @@ def compile_kernel(spec: Specialisation, arch: str) -> Binary:
 
 
 def kernel_digest() -> str:
-    """SHA-256 of the kernel's source: what an engine that holds it depends on."""
+    """Return the SHA-256 of the kernel's source, on which an engine with the kernel depends."""
     return hashlib.sha256(fused.temporal_attention_im3_kernel.src.encode()).hexdigest()
 
 
@@ -127,7 +127,7 @@ def _capability(arch: str) -> int:
 
 
 def _ptx_version(capability: int) -> int:
-    """The oldest PTX that knows the architecture, for the oldest driver: 8.0 came with CUDA 12.0."""
+    """Return the oldest PTX version that knows the architecture, so that old drivers take it. 8.0 is CUDA 12.0."""
     return 80 if capability < 100 else 86 if capability < 120 else 87
 
 
@@ -142,7 +142,7 @@ def _without_scratch(ptx: str) -> str:
 
 
 def _assemble(ptx: str, target: str, capability: int) -> tuple[bytes, str]:
-    """The cubin, and what `ptxas -v` says of it."""
+    """Return the cubin and the report of `ptxas -v`."""
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     blackwell = tools / "ptxas-blackwell"
     ptxas = blackwell if capability >= 100 and blackwell.exists() else tools / "ptxas"

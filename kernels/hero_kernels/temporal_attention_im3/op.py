@@ -1,4 +1,4 @@
-"""`hero::temporal_attention_im3` as a torch operator: eager, export, compile, AOTInductor, on the CPU and on CUDA."""
+"""Registers `hero::temporal_attention_im3` as a torch operator for eager, torch.export, torch.compile, AOTInductor."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3
 
 @torch.library.triton_op("hero::temporal_attention_im3", mutates_args={})
 def _temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
-    # a branch and not register_kernel("cpu"): with that the compiler fails on a CPU
+    # a branch, because with register_kernel("cpu") the compiler fails on a CPU
     if q.is_cuda:
         from hero_kernels.temporal_attention_im3 import triton as fused
 
@@ -20,7 +20,7 @@ def _temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_
 
 
 def composed(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
-    """Permute, SDPA, blend: what runs where the fused kernel does not, and the benchmark's baseline."""
+    """Compute the operator by permute, SDPA and blend. It runs where the fused kernel does not; benchmarks compare."""
     batch, frames, tokens, channels = q.shape
 
     def heads_first(x: Tensor) -> Tensor:  # [B·S, H, F, d]
@@ -50,9 +50,21 @@ _temporal_attention_im3.register_autograd(_backward, setup_context=_setup_contex
 
 
 def temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
-    """M_I(alpha) · softmax(q kᵀ/√d) · v over frames; shapes and meaning as in `reference.temporal_attention_im3`.
+    """Compute M_I(alpha) · softmax(q kᵀ/√d) · v over frames (HERO Eq. 2 and 3), per head and per spatial token.
 
-    Raises ValueError on shapes, types or devices that do not fit.
+    Args:
+        q: [B, F, S, C] with F of 2 or more and C = num_heads · d. CUDA tensors of FP16, BF16 and FP32 use the Triton
+            kernel. It takes F of at most 32, and d that is a multiple of 8 and at most 160.
+        k: shape, dtype and device of q.
+        v: shape, dtype and device of q.
+        alpha: [1] on the device of q.
+        num_heads: number of heads; C is a multiple of it.
+
+    Returns:
+        [B, F, S, C] in the dtype of q.
+
+    Raises:
+        ValueError: shapes, types or devices do not fit.
     """
     if q.ndim != 4 or q.shape != k.shape or q.shape != v.shape:
         raise ValueError(f"q, k, v must be equal [B, F, S, C]; got {list(q.shape)}, {list(k.shape)}, {list(v.shape)}")

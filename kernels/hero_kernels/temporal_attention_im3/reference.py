@@ -1,4 +1,4 @@
-"""The specification of the fused op; every test and benchmark compares with this."""
+"""Specifies the fused operator. Every test and benchmark compares with this function."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,17 @@ from hero_kernels.im3_blend.reference import im3_blend
 
 
 def temporal_attention_im3(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
-    """M_I(alpha) · softmax(q kᵀ/√d) · v over frames (HERO Eq. 2 and 3).
+    """Compute M_I(alpha) · softmax(q kᵀ/√d) · v over frames (HERO Eq. 2 and 3), per head and per spatial token.
 
-    q, k, v: [B, F, S, C], C = num_heads · d; alpha: [1]. Per head and per spatial token. Computed in FP32 (FP64 for
-    FP64). Returns [B, F, S, C] in q's dtype.
+    Args:
+        q: [B, F, S, C], C = num_heads · d.
+        k: as q.
+        v: as q.
+        alpha: [1].
+        num_heads: number of heads.
+
+    Returns:
+        [B, F, S, C] in the dtype of q. The computation is in FP32 (FP64 for FP64).
     """
     wide = torch.promote_types(q.dtype, torch.float32)
     # [B, F, S, C] -> [B, S, H, F, d]

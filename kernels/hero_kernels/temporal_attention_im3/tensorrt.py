@@ -1,12 +1,12 @@
-"""hero::TemporalAttentionIM3 as a quickly-deployable TensorRT plugin: Python while building, none in the engine.
+"""Registers hero::TemporalAttentionIM3 as a Python plugin of TensorRT. The built engine needs no Python.
 
     import tensorrt
     from hero_kernels.temporal_attention_im3 import tensorrt as plugin
     plugin.register()       # before parsing; then create the network with PREFER_AOT_PYTHON_PLUGINS
 
-TensorRT 10.13 or later (not TensorRT-RTX, which has no such plugins: it takes the C++ library). The kernel goes into
-the engine as PTX for SM 8.0, which every later GPU compiles when the engine is loaded; the kernel's batched products
-use the same tensor-core instruction on all of them.
+It needs TensorRT 10.13 or later. TensorRT-RTX has no Python plugins and takes the C++ library. The engine holds the
+kernel as PTX for SM 8.0, which every later GPU compiles when the engine is loaded. The kernel's batched products use
+the same tensor-core instruction on all of these GPUs.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ _ARCHITECTURE = "sm_80"
 
 @cache
 def register() -> None:
-    """Register the plugin, once a process. ImportError where TensorRT is absent."""
+    """Register the plugin, once in a process. Raises ImportError without TensorRT."""
     import tensorrt as trt
     import tensorrt.plugin as trtp
     from tensorrt.plugin import TensorDesc as Tensor
@@ -30,7 +30,7 @@ def register() -> None:
     def describe(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int) -> Tensor:
         return q.like()
 
-    # no autotune function: TensorRT then takes the network's own types and linear layouts, which is what fits
+    # without an autotune function TensorRT uses the network's types and linear layouts, which the kernel needs
     @trtp.aot_impl(PLUGIN_ID)
     def compiled(
         q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, num_heads: int, outputs: tuple[Tensor], tactic: int
@@ -46,7 +46,7 @@ def register() -> None:
         launch.grid_x = batch * trtp.cdiv(tokens * num_heads, spec.config.pairs)
         launch.block_x = binary.threads
         launch.shared_mem = binary.shared_bytes
-        # what stands between inputs and output in aot.PARAMETERS; q, k and v are contiguous
+        # the parameters between inputs and output in aot.PARAMETERS; q, k and v are contiguous
         strides = (frames * tokens * width, tokens * width, channels)
         scalars = (tokens, *strides, *strides, *strides)
         arguments = trtp.SymIntExprs(len(scalars))

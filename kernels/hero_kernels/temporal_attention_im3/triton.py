@@ -1,9 +1,9 @@
-"""The fused kernel: one read of q, k, v and one write of o, in the model's own [B, F, S, C] layout.
+"""Triton kernel of temporal attention with the blend. It reads q, k and v once and writes o once, as [B, F, S, C].
 
-A program owns `pairs` consecutive (token, head) pairs of one batch row. Heads lie side by side in C, so consecutive
-pairs are consecutive memory, and each pair is one [F, F] attention: a batched tl.dot whose 16 x 16 tile is the
-tensor core's own, however narrow the head. The blend acts on the probabilities (F values a row) and not on the
-output (d values a row, d >= F in every preset): M_I (P V) = (M_I P) V.
+A program owns `pairs` consecutive (token, head) pairs of one batch row. Heads are adjacent in C, so consecutive pairs
+are consecutive memory. Each pair is one [F, F] attention. A batched tl.dot computes them in 16 x 16 tiles, the tensor
+core's size, for a head of any width. The blend acts on the probabilities (F values a row), not on the output (d values
+a row, d >= F in every preset): M_I (P V) = (M_I P) V.
 """
 
 from dataclasses import dataclass
@@ -21,27 +21,38 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 @dataclass(frozen=True)
 class Config:
-    """How a shape is cut: (token, head) pairs a program, channels a load, warps a program."""
+    """Says how a shape is divided.
+
+    Attributes:
+        pairs: (token, head) pairs of a program.
+        channels: channels of a load.
+        num_warps: warps of a program.
+    """
 
     pairs: int
     channels: int
     num_warps: int
 
 
-# What the benchmark's --tune tries. The default is chosen by rule, so that nothing is ever tuned inside a capture.
+# The benchmark's --tune tries all of them. A rule chooses the default, so nothing is tuned inside a capture.
 CONFIGS = tuple(
     Config(pairs, channels, num_warps)
     for pairs in (2, 4, 8, 16)
     for channels in (16, 32, 64)
     for num_warps in (2, 4, 8)
-    if 2 * pairs >= num_warps  # at most two warps share a tile: softmax and blend stay in a warp, or nearly
+    if 2 * pairs >= num_warps  # at most two warps share a tile, so softmax and blend stay in one or two warps
 )
 
 
 def default_config(frames: int, head_dim: int, itemsize: int) -> Config:
-    """The configuration of a shape, the same on every run and device. itemsize: bytes an element.
+    """Return the configuration of a shape. It is the same on every run and device.
 
-    `channels` cuts a preset's head with less than one tile of padding; `pairs` is what stays in registers.
+    `channels` divides a preset's head with less than one tile of padding. `pairs` is what fits in registers.
+
+    Args:
+        frames: F.
+        head_dim: d.
+        itemsize: bytes of an element.
     """
     if itemsize == 4 and frames > 16:
         return Config(pairs=4, channels=16, num_warps=8)  # four warps spill
@@ -50,18 +61,18 @@ def default_config(frames: int, head_dim: int, itemsize: int) -> Config:
 
 
 def fits(q: Tensor, num_heads: int) -> bool:
-    """Whether the kernel takes q: [B, F, S, C]; other shapes run the composed form."""
+    """Return whether the kernel takes q: [B, F, S, C]. Other shapes run the composed form."""
     head_dim = q.shape[-1] // num_heads
     return q.dtype in DTYPES and 2 <= q.shape[1] <= MAX_FRAMES and head_dim % 8 == 0 and head_dim <= MAX_HEAD_DIM
 
 
 def grid(batch: int, tokens: int, num_heads: int, config: Config) -> tuple[int]:
-    """Programs, all on axis 0: axes 1 and 2 end at 65,535, axis 0 at 2^31 - 1."""
+    """Return the number of programs, all on axis 0: its limit is 2^31 - 1, that of axes 1 and 2 is 65,535."""
     return (batch * triton.cdiv(tokens * num_heads, config.pairs),)
 
 
 def constants(frames: int, num_heads: int, head_dim: int, config: Config) -> dict[str, int]:
-    """The kernel's compile-time arguments."""
+    """Return the kernel's compile-time arguments."""
     return {
         "HEADS": num_heads,
         "HEAD_DIM": head_dim,
@@ -72,7 +83,7 @@ def constants(frames: int, num_heads: int, head_dim: int, config: Config) -> dic
     }
 
 
-# o comes last, where TensorRT puts a plugin's outputs: inputs, scalars, outputs
+# o is last: TensorRT passes a plugin's inputs, then scalars, then outputs
 @triton.jit
 def temporal_attention_im3_kernel(
     q_ptr,
@@ -149,10 +160,19 @@ def temporal_attention_im3(
     out: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """M_I(alpha) · softmax(q kᵀ/√d) · v over frames, fused.
+    """Compute M_I(alpha) · softmax(q kᵀ/√d) · v over frames in one kernel.
 
-    q, k, v: [B, F, S, C], C = num_heads · d, any strides (adjacent channels are read in place, others copied);
-    alpha: [1] on the same device, read there. out: contiguous [B, F, S, C] to write into. Returns it.
+    Args:
+        q: [B, F, S, C], C = num_heads · d, with any strides. A tensor whose channels are not adjacent is copied.
+        k: as q.
+        v: as q.
+        alpha: [1] on the same device.
+        num_heads: number of heads.
+        out: contiguous [B, F, S, C] that receives the result; None allocates it.
+        config: how the shape is divided; None is `default_config`.
+
+    Returns:
+        The result, contiguous.
     """
     batch, frames, tokens, channels = q.shape
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
