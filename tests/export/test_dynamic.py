@@ -39,6 +39,7 @@ def test_verify_holds_at_the_smallest_the_typical_and_the_largest_canvas(folder)
     assert all(engine.parity and engine.parity["passed"] for engine in read_manifest(folder).engines)
 
 
+@pytest.mark.slow
 def test_a_canvas_in_between_with_an_odd_number_of_cells_is_the_models_too(folder, tiny):
     """88x104 is 11x13 cells: every level rounds."""
     clip = np.random.default_rng(0).integers(0, 256, (16, 104, 72, 3), np.uint8)
@@ -52,6 +53,7 @@ def test_a_canvas_in_between_with_an_odd_number_of_cells_is_the_models_too(folde
     assert relative_l2(latents["engines"], latents["eager"]) < LIMITS.latents
 
 
+@pytest.mark.slow
 def test_a_canvas_outside_is_refused_with_what_is_there(folder):
     with pytest.raises(EngineError, match=r"no unet_step engine for 144x120x16, only for 72x72\.\.96x80\.\.136x120x16"):
         open_engines(folder).open("unet_step", Profile(144, 120, 16))
@@ -64,6 +66,7 @@ def test_a_range_of_a_format_that_has_none_is_refused_at_once(tmp_path, capsys):
     assert not (tmp_path / "e" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_range_is_built_for_it(tmp_path):
     """Not readable without a GPU: its activations are those of the largest canvas, not of the typical one."""
     settings = BuildSettings.of(
