@@ -50,16 +50,10 @@ class Outpainter(Closable, PipelineMethods):
         device: torch.device | str | None = None,
         **hub: Any,
     ) -> "Outpainter":
-        """Load the PyTorch model of a checkpoint. It takes any canvas size.
+        """Load the PyTorch model of a checkpoint: a folder, "hero-tiny" or a Hub id. It takes any canvas size.
 
-        Args:
-            checkpoint: a folder, "hero-tiny" or a Hub id.
-            dtype: of the weights and the computation.
-            device: default: the GPU if there is one, else the CPU.
-            hub: revision, token, cache_dir, local_files_only and variant, as in diffusers.
-
-        Raises:
-            UsageError: the checkpoint is missing or incomplete.
+        device: default: the GPU if there is one, else the CPU. hub: revision, token, cache_dir, local_files_only and
+        variant, as in diffusers. Raises UsageError if the checkpoint is missing or incomplete.
         """
         from hero_rt.engines.eager import EagerEngines  # the networks' libraries take seconds, engines need none
         from hero_rt.models.hero import HeroModel
@@ -73,13 +67,9 @@ class Outpainter(Closable, PipelineMethods):
     ) -> "Outpainter":
         """Open a folder that `hero-export build-engines` wrote. Its profiles decide which canvas sizes it takes.
 
-        Args:
-            folder: the engine folder.
-            device: "cpu", "cuda" or "cuda:1"; default: what the format and this machine allow.
-            devices: open one engine set on each, for instance ["cuda:0", "cuda:1"], in place of `device`.
-
-        Raises:
-            EngineError: the folder does not match its manifest or this machine.
+        device: "cpu", "cuda" or "cuda:1"; default: what the format and this machine allow. devices: open one engine set
+        on each, for instance ["cuda:0", "cuda:1"]. Raises EngineError if the folder does not match its manifest or this
+        machine.
         """
         return cls(*(open_engines(folder, name) for name in devices or (device,)))
 
@@ -91,12 +81,7 @@ class Outpainter(Closable, PipelineMethods):
     def warm_up(self, canvas: Canvas, guided: bool = False) -> None:
         """Open the engines for `canvas`, allocate their buffers and capture their graphs. The first call is then fast.
 
-        Args:
-            canvas: the frame that later calls fill.
-            guided: whether later calls use classifier-free guidance.
-
-        Raises:
-            EngineError: there is no engine for the canvas.
+        guided: whether later calls use classifier-free guidance. Raises EngineError if there is no engine.
         """
         for device in self.schedule.devices:
             profile = profile_of(canvas, device.engines, guided)
@@ -104,28 +89,15 @@ class Outpainter(Closable, PipelineMethods):
                 device.engines.open(submodule, profile).warm_up()
 
     def plan(self, clip: VideoSource, request: OutpaintRequest) -> OutpaintPlan:
-        """Decide how a clip is outpainted, before a frame is decoded.
-
-        Raises:
-            UsageError: the request does not fit the clip or the checkpoint.
-            EngineError: there is no engine for the canvas.
-        """
+        """Decide how a clip is outpainted, before a frame is decoded. Raises as `hero_rt.plan.resolve`."""
         return resolve(request, clip, self.engines, self.scheduler)
 
     def session(
         self, clip: VideoSource, request: OutpaintRequest, on_event: OnEvent = lambda event: None, **arguments: Any
     ) -> OutpaintSession:
-        """Open a session for a clip of this size.
+        """Open a session for a clip of this size; its frames are not read. Raises as `hero_rt.plan.resolve`.
 
-        Args:
-            clip: its size and length are read, not its frames.
-            request: what to outpaint and how.
-            on_event: called after each event, in the thread of the session.
-            arguments: `on_step` and `latents` of `OutpaintSession`.
-
-        Raises:
-            UsageError: the request does not fit the clip or the checkpoint.
-            EngineError: there is no engine for the canvas.
+        on_event: called after each event, in the thread of the session. arguments: `on_step` and `latents`.
         """
         return OutpaintSession(self.plan(clip, request), self.schedule, on_event, **arguments)
 
@@ -158,31 +130,17 @@ class Outpainter(Closable, PipelineMethods):
     ) -> OutpaintOutput:
         """Outpaint a clip whose result fits in memory.
 
-        Say the frame to fill with exactly one of `pad`, `size`, `aspect` and `task`. A keyword that is not given keeps
-        the value of `request`, or the default of `OutpaintRequest`. The keywords from `guidance_scale` to `flow` are
-        fields of `OutpaintRequest`.
+        Say the frame to fill with exactly one of `pad` (top, right, bottom, left), `size` (width, height), `aspect`
+        ("16:9") and `task` (OPC, OPV, OPH) with `ratio`. `anchor` goes with `size` and `aspect`. The other keywords are
+        fields of `OutpaintRequest`, where their meanings and defaults stand. They replace the values of `request`.
 
         Args:
-            video: a path, a folder of images, frames in memory (see `hero_rt.video.to_frames`), or an open source. An
-                open source stays open.
-            request: fields that no keyword gives.
-            pad: pixels to generate: top, right, bottom, left.
-            size: width and height of the target.
-            aspect: aspect ratio of the target: "16:9".
-            anchor: where the source lies in the target, for `size` and `aspect`.
-            task: OPC (all sides), OPV (left and right) or OPH (top and bottom), with `ratio`.
-            ratio: generated fraction of the target, for `task`.
-            num_inference_steps: the field `steps`.
+            video: a path, a folder of images, frames in memory (see `hero_rt.video.to_frames`), or an open source.
             generator: gives the seed (its `initial_seed()`), in place of `seed`.
             latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
-            output_type: "uint8", "np", "pt", "pil" or "latent"; see `OutpaintOutput`.
-            callback_on_step_end: called with (outpainter, step, timestep, {"latents": tensor}). It may return a dict
-                with new latents.
+            callback_on_step_end: called with (outpainter, step, timestep, {"latents": tensor}); may return such a dict.
 
-        Raises:
-            UsageError: the request does not fit; raised before a frame is decoded.
-            EngineError: there is no engine for the canvas; raised before a frame is decoded.
-            VideoError: the clip cannot be read.
+        Raises UsageError or EngineError before a frame is decoded, and VideoError if the clip cannot be read.
         """
         request = OutpaintRequest.from_call(request, locals())
         if output_type not in get_args(OutputType):
@@ -221,16 +179,9 @@ class Outpainter(Closable, PipelineMethods):
     ) -> OutpaintStream:
         """Outpaint a clip of any length, window by window, in memory that does not grow.
 
-        Frames are decoded when they are needed. Each window after the first starts from the last finished frames. The
-        arguments are those of `__call__`.
-
-        Returns:
-            An iterator of uint8 [n, H, W, 3], one array for each window. It can be saved as a video.
-
-        Raises:
-            UsageError: as `__call__`, at once and not at the first `next()`.
-            EngineError: as `__call__`, at once.
-            VideoError: the clip cannot be read.
+        Yields uint8 [n, H, W, 3] for each window; the stream can be saved as a video. Frames are decoded when they are
+        needed. Each window after the first starts from the last finished frames. Arguments and errors are those of
+        `__call__`; bad input is refused at once, not at the first `next()`.
         """
         request = OutpaintRequest.from_call(request, locals() | {"mode": "stream"})
         with ExitStack() as stack:
