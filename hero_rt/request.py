@@ -127,7 +127,8 @@ class OutpaintRequest(Data):
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> Self:
-        if "max_joint_frames" in self.model_fields_set and self.mode != "auto":
+        # at its default it may come from a file, which holds every field
+        if self.mode != "auto" and self.max_joint_frames != type(self).model_fields["max_joint_frames"].default:
             raise ValueError(
                 f"max_joint_frames has no effect in mode {self.mode}: it belongs to mode auto; leave it out"
             )
@@ -155,6 +156,8 @@ class OutpaintRequest(Data):
         fields: dict[str, Any] = {}
         if base is not None:
             fields = base.model_dump(exclude_unset=True) | {"frame": base.frame.model_dump()}
+            if given.get("mode", "auto") != "auto":  # another mode than the base's: what belongs to auto goes with it
+                fields.pop("max_joint_frames", None)
         if words or base is None:
             fields["frame"] = _frame_fields(words)
         return cls.parse(fields | given)

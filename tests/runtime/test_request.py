@@ -168,3 +168,19 @@ def test_the_options_of_the_command_are_the_fields():
     for model in (OutpaintRequest, OutputOptions):
         for name, field in model.model_fields.items():
             assert field.description, name
+
+
+@pytest.mark.parametrize("mode", ["auto", "joint", "stream"])
+def test_a_request_of_any_mode_comes_back_from_its_file(tmp_path, mode):
+    request = OutpaintRequest.from_keywords(pad=(0, 8, 0, 8), mode=mode)
+    (tmp_path / "request.json").write_text(request.model_dump_json())
+    assert OutpaintRequest.read(tmp_path / "request.json") == request
+
+
+@pytest.mark.parametrize("longest", [64, 20])
+@pytest.mark.parametrize("mode", ["joint", "stream"])
+def test_the_mode_of_a_request_that_was_read_can_be_replaced(tmp_path, mode, longest):
+    saved = OutpaintRequest.from_keywords(pad=(0, 8, 0, 8), max_joint_frames=longest)
+    (tmp_path / "request.json").write_text(saved.model_dump_json())
+    changed = OutpaintRequest.from_keywords(OutpaintRequest.read(tmp_path / "request.json"), mode=mode)
+    assert (changed.mode, changed.frame) == (mode, saved.frame)
