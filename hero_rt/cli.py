@@ -14,7 +14,7 @@ from rich.table import Table
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, request_of, with_options
 from hero_rt.cli_progress import SessionProgress
-from hero_rt.errors import EngineError, UsageError
+from hero_rt.errors import UsageError, check_engine_folder
 from hero_rt.request import Data, OutpaintRequest, OutputOptions, is_image_folder
 from hero_rt.video import contact_sheet, create_video, open_video
 
@@ -36,10 +36,8 @@ class RunOptions(Data):
         """Refuse what can be refused before libraries are loaded. Raises UsageError, EngineError."""
         if (self.engines is None) == (self.checkpoint is None):
             raise UsageError("say what to run: exactly one of --engines and --checkpoint")
-        if self.engines is not None and not self.engines.is_dir():
-            raise EngineError(
-                f"engine folder {self.engines} does not exist; build one: hero-export build-engines --help"
-            )
+        if self.engines is not None:
+            check_engine_folder(self.engines)
 
     def open(self) -> "Outpainter":
         """Open the engines, or load the model."""

@@ -1,5 +1,7 @@
 """Errors that a user can act on. Each message is one line: the input, what was seen, the remedy."""
 
+from pathlib import Path
+
 
 class HeroError(Exception):
     """Base of every error that the caller can mend. Both commands print it without a traceback."""
@@ -33,3 +35,14 @@ class Cancelled(HeroError):
     """Raised by a session that was cancelled between two steps."""
 
     exit_code = 130
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's message."""
+    return str(error).strip().splitlines()[0]
+
+
+def check_engine_folder(folder: Path) -> None:
+    """Raise EngineError for a folder that does not exist."""
+    if not folder.is_dir():
+        raise EngineError(f"engine folder {folder} does not exist; build one: hero-export build-engines --help")

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from hero_rt.errors import UsageError
 from hero_rt.spec.canvas import Canvas
@@ -127,12 +127,16 @@ class OutpaintRequest(Data):
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> Self:
-        # at its default it may come from a file, which holds every field
-        if self.mode != "auto" and self.max_joint_frames != type(self).model_fields["max_joint_frames"].default:
+        if "max_joint_frames" in self.model_fields_set and self.mode != "auto":
             raise ValueError(
                 f"max_joint_frames has no effect in mode {self.mode}: it belongs to mode auto; leave it out"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_options_that_have_no_effect(self, serialize: Any) -> dict[str, Any]:
+        fields = serialize(self)
+        return fields if self.mode == "auto" else {k: v for k, v in fields.items() if k != "max_joint_frames"}
 
     @property
     def guided(self) -> bool:

@@ -14,9 +14,10 @@ from rich.table import Table
 from hero_export.build_progress import BuildProgress
 from hero_export.builders import BUILDERS, Builder, find_builder
 from hero_export.checkpoint import Checkpoint
+from hero_export.compose.options import ComposeOptions, Sources
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, with_options
-from hero_rt.errors import EngineError, ParityError, UsageError
+from hero_rt.errors import ParityError, UsageError, check_engine_folder
 from hero_rt.spec.profile import SUBMODULES, parse_profile
 
 app = typer.Typer(
@@ -175,7 +176,7 @@ def verify(
     **options: Any,
 ) -> None:
     """Compare every engine with the FP32 model it was built from, on a clip; exit code 3 where one differs too much."""
-    _check_exists(folder)
+    check_engine_folder(folder)
     tolerances = parse_options(ToleranceOptions, options).model_dump(exclude_none=True)
 
     from hero_export.verify import OutputParity
@@ -218,7 +219,7 @@ def inspect(
     json: Annotated[Path | None, typer.Option(help="Also write it to this file.")] = None,
 ) -> None:
     """Show what is inside each engine: layers, weights by type, memory, what computes attention."""
-    _check_exists(folder)
+    check_engine_folder(folder)
 
     from hero_export.inspect import inspect_folder, layer_listing
 
@@ -270,24 +271,8 @@ def doctor(json: Annotated[Path | None, typer.Option(help="Also write it to this
         json.write_text(found.model_dump_json(indent=2) + "\n")
 
 
-def _check_exists(folder: Path) -> None:
-    """Raise EngineError for a folder that is not there, before libraries are loaded."""
-    if not folder.is_dir():
-        raise EngineError(f"engine folder {folder} does not exist; build one: hero-export build-engines --help")
-
-
 def _verdict(passed: bool) -> str:
     return "ok" if passed else "[red]FAILED[/red]"
-
-
-class ComposeOptions(BaseModel):
-    motion_adapter: str = Field(description="AnimateDiff v1, v2 or v3: MotionAdapter or original names.")
-    ip_adapter: str = Field(description="IP-Adapter for SD 1.5 (ViT-H, 4 tokens), .safetensors.")
-    image_encoder: str = Field(description="OpenAI CLIP ViT-L/14.")
-    image_encoder_2: str = Field(description="OpenCLIP ViT-H/14, IP-Adapter's image encoder.")
-    flow_encoder: str = Field(
-        "random", description="It starts 'random', as in the paper, or from the 'unet' as a ControlNet does."
-    )
 
 
 @app.command(
@@ -315,11 +300,10 @@ def compose(
 
     Names are local paths, or owner/repo[/path] on the Hub (HF_HUB_OFFLINE is honoured).
     """
-    from hero_export.compose import Sources
-    from hero_export.compose import compose as assemble
+    from hero_export.compose.compose import compose as assemble
     from hero_rt.spec.config import HeroConfig
 
-    where = Sources(stable_diffusion, **parse_options(ComposeOptions, options).model_dump())
+    where = Sources(stable_diffusion=stable_diffusion, **parse_options(ComposeOptions, options).model_dump())
     report = assemble(HeroConfig.from_preset(preset), where, seed, out)
     table = Table("part", "copied", "zero", "random", title=str(out))
     for part in dict.fromkeys(name.split("/")[0] for name in report.made):

@@ -1,17 +1,17 @@
 """Runs AOTInductor packages, which need PyTorch only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hero_rt.engines.engine import Engine, ModuleEngine
+from hero_rt.engines.engine import Binding, Engine, ModuleEngine
 from hero_rt.engines.manifest import Target
 from hero_rt.engines.slots import Slot, SlotEngine
 from hero_rt.engines.workspace import Workspace
-from hero_rt.errors import EngineError
+from hero_rt.errors import EngineError, first_line
 from hero_rt.spec.boundary import Specs
 
 
@@ -51,13 +51,19 @@ def open_engine(path: Path, inputs: Specs, outputs: Specs, workspace: Workspace,
             device_index=-1 if device.index is None else device.index,
         )
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"{path}: torch {torch.__version__} cannot load it: {reason}") from error
+        raise EngineError(f"{path}: torch {torch.__version__} cannot load it: {first_line(error)}") from error
     if device.type == "cpu":
-        return ModuleEngine(path.name, lambda *given: package(*map(Tensor.contiguous, given)), inputs, outputs)
+        return PackageEngine(path.name, lambda *given: package(*map(Tensor.contiguous, given)), inputs, outputs)
     return SlotEngine(
         path.name, inputs, outputs, workspace, lambda: PackageCalls(path.name, package, inputs, workspace)
     )
+
+
+class PackageEngine(ModuleEngine):
+    """A package on a CPU. The compiled code was specialised to dense inputs."""
+
+    def _bind(self, constants: Mapping[str, Tensor]) -> Binding:
+        return Binding({name: tensor.contiguous() for name, tensor in constants.items()})
 
 
 class PackageCalls(Slot):

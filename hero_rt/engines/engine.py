@@ -134,6 +134,11 @@ class Engine(ABC):
             self.closed = True
             self._close()
 
+    def _new_outputs(self) -> dict[str, Tensor]:
+        """Return memory for the outputs of one run, by name."""
+        specs = self.outputs.items()
+        return {name: torch.empty(spec.shape, dtype=spec.dtype, device=self.device) for name, spec in specs}
+
     def _check_open(self) -> None:
         if self.closed:
             raise EngineError(f"{self.name} is closed; open the engines again")

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hero_rt.atomic import write_atomically
-from hero_rt.errors import EngineError
+from hero_rt.errors import EngineError, check_engine_folder
 from hero_rt.spec.boundary import Specs, TensorSpec
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile, parse_profile
@@ -185,8 +185,7 @@ def _seal(text: str) -> str:
 def read_manifest(folder: Path) -> Manifest:
     """Parse and validate manifest.json. Other files are not checked. Raises EngineError."""
     path = folder / MANIFEST_NAME
-    if not folder.is_dir():
-        raise EngineError(f"engine folder {folder} does not exist; build one: hero-export build-engines --help")
+    check_engine_folder(folder)
     if not path.is_file():
         raise EngineError(
             f"{folder} has no {MANIFEST_NAME}: not an engine folder, or its build did not finish; run it again"
@@ -200,7 +199,8 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("file",), "msg": str(error)}
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise EngineError(f"{path} is not valid ({where}: {first['msg']}); rebuild the folder") from error
-    _check_schema(path, data)
+    if manifest.schema_version != SCHEMA_VERSION:
+        _check_schema(path, data)
     if _seal(text.replace(manifest.sha256, _UNSEALED)) != manifest.sha256:
         raise EngineError(f"{path} is not as it was written: its SHA-256 differs; rebuild the folder")
     return manifest

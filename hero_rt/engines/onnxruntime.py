@@ -73,9 +73,7 @@ class OnnxRuntimeEngine(Engine):
         given = {name: tensor.contiguous() for name, tensor in inputs.items()}  # held until the run is over
         for name, tensor in given.items():
             self._bind_input(binding, name, tensor)
-        results = {
-            name: torch.empty(spec.shape, dtype=spec.dtype, device=self._device) for name, spec in self.outputs.items()
-        }
+        results = self._new_outputs()
         for name, tensor in results.items():
             binding.session.bind_output(name, *_address(tensor))
         if self._device.type == "cuda":

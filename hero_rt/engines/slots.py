@@ -3,7 +3,7 @@
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -44,8 +44,8 @@ class Slot(ABC):
     def enqueue(self) -> tuple[Tensor, ...]:
         """Put one run on PyTorch's current stream. Return its outputs; the next run may overwrite them."""
 
-    def run(self, binding: "SlotBinding", inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run with the binding's constants. Return the outputs in memory of their own."""
+    def run(self, binding: "SlotBinding", inputs: Mapping[str, Tensor], results: Iterable[Tensor]) -> None:
+        """Run with the binding's constants, and copy the outputs into `results`."""
         with self._workspace.on_stream():
             self.load(binding)
             self._copy_in(inputs)
@@ -56,7 +56,9 @@ class Slot(ABC):
                 self._outputs = self.enqueue()
             else:
                 self._graph.replay()
-        return tuple(output.clone() for output in self._outputs)
+            # on this stream: the next run, perhaps of a thread with another current stream, overwrites the outputs
+            for result, output in zip(results, self._outputs, strict=True):
+                result.copy_(output)
 
     def join(self, binding: "SlotBinding") -> None:
         """Add a binding. Constants that exist only in the buffers are copied first; the new ones overwrite them."""
@@ -135,8 +137,10 @@ class SlotEngine(Engine):
 
     def _run(self, binding: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         self._check_device(inputs)
+        results = self._new_outputs()
         with self._workspace.lock:
-            return dict(zip(self.outputs, binding.slot.run(binding, inputs), strict=True))
+            binding.slot.run(binding, inputs, results.values())
+        return results
 
     def _close(self) -> None:
         self._workspace.stream.synchronize()

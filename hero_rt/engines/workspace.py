@@ -32,7 +32,7 @@ class Workspace:
 
     @cached_property
     def graph_pool(self) -> Any:
-        """Graphs may share it: they run one after another on one stream, and their outputs are copied out at once."""
+        """The memory of all graphs. They run one after another on one stream, which copies out their results."""
         return torch.cuda.graph_pool_handle()
 
     @contextmanager

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils import logging
 
-from hero_rt.errors import UsageError
+from hero_rt.errors import UsageError, first_line
 from hero_rt.models.flow_encoder import FlowEncoder3D
 from hero_rt.models.motion import MotionModule
 from hero_rt.models.refnet import RefNet3D
@@ -200,10 +200,10 @@ def local_folder(checkpoint: str | Path, variant: str | None = None, **hub: Any)
         weights = _weights_pattern(variant)
         return Path(snapshot_download(str(checkpoint), allow_patterns=["*.json", weights], **hub))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         bundled = ", ".join(sorted(path.name for path in BUNDLED.iterdir()))
         raise UsageError(
-            f"checkpoint {str(checkpoint)!r} is neither a folder nor {bundled} nor a reachable Hub id: {reason}"
+            f"checkpoint {str(checkpoint)!r} is neither a folder nor {bundled} nor a reachable Hub id: "
+            f"{first_line(error)}"
         ) from error
 
 
@@ -220,8 +220,7 @@ def _load_part(folder: Path, part: str, variant: str | None) -> nn.Module:
         with _no_bar():
             return cls.from_pretrained(folder / part, use_safetensors=True, variant=variant)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"checkpoint {folder}: cannot load {part}/ as {cls.__name__}: {reason}") from error
+        raise UsageError(f"checkpoint {folder}: cannot load {part}/ as {cls.__name__}: {first_line(error)}") from error
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from hero_export.cli import main
-from hero_export.compose import Sources, compose
+from hero_export.compose.compose import compose
+from hero_export.compose.options import Sources
 from hero_rt.errors import UsageError
 from hero_rt.models import HeroConfig, HeroModel
 from tests.test_commands import run

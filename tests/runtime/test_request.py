@@ -82,6 +82,7 @@ PAD = {"pad": (0, 24, 0, 24)}
         pytest.param(PAD | {"anchor": "top"}, "anchor has no effect with pad", id="anchor-with-pad"),
         pytest.param({"size": (9, 9), "ratio": 0.5}, "ratio has no effect with size", id="ratio-with-size"),
         pytest.param(PAD | {"mode": "joint", "max_joint_frames": 9}, "max_joint_frames has no effect in mode joint", id="max-joint"),
+        pytest.param(PAD | {"mode": "stream", "max_joint_frames": 64}, "max_joint_frames has no effect in mode stream", id="max-joint-default"),
         pytest.param(PAD | {"steps": 0}, "steps is 0: input should be greater than or equal to 1", id="no-steps"),
         pytest.param(PAD | {"steps": 2.0}, "steps is 2.0: input should be a valid integer", id="float-steps"),
         pytest.param(PAD | {"steps": 1001}, "steps is 1001: input should be less than or equal to 1000", id="steps"),

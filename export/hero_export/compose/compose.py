@@ -1,7 +1,7 @@
 """Initialises a checkpoint as HERO's paper does before training, part by part."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from hero_export.compose import sources
+from hero_export.compose.options import Sources
 from hero_export.compose.report import Report
 from hero_export.compose.sources import Source
-from hero_rt.errors import UsageError
+from hero_rt.errors import UsageError, first_line
 from hero_rt.models.hero import PARTS, HeroModel
 from hero_rt.models.refnet import RefNet3D
 from hero_rt.models.unet import UNet3D
@@ -34,18 +35,6 @@ _WHY_UNUSED = {
     "attn2.to_k.weight": "a softmax over the one CLIP token is 1",
     "mid_block.motion_modules.": "AnimateDiff v2's mid module; made with --mid-motion",
 }
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Folders, single files or Hub ids of the public weights."""
-
-    stable_diffusion: str
-    motion_adapter: str
-    ip_adapter: str
-    image_encoder: str  # OpenAI CLIP ViT-L/14
-    image_encoder_2: str  # OpenCLIP ViT-H/14, IP-Adapter's
-    flow_encoder: str = "random"  # the flow encoder's encoder weights; or "unet": a copy of the UNet's
 
 
 @torch.no_grad()
@@ -214,7 +203,7 @@ def _clip(name: str) -> tuple[nn.Module, dict[str, str]]:
             path, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{name}: not a CLIP vision model: {str(error).strip().splitlines()[0]}") from error
+        raise UsageError(f"{name}: not a CLIP vision model: {first_line(error)}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
     if info["missing_keys"]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hero_rt.errors import UsageError
+from hero_rt.errors import UsageError, first_line
 from hero_rt.spec.config import HeroConfig
 
 Weights = dict[str, Tensor]
@@ -46,8 +46,7 @@ def locate(name: str) -> Path:
         allowed = [pattern + suffix for pattern in patterns for suffix in (".json", ".safetensors")]
         return Path(snapshot_download(owner_repo, allow_patterns=allowed)) / path
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"{name!r} is neither a local path nor reachable on the Hub: {reason}") from error
+        raise UsageError(f"{name!r} is neither a local path nor reachable on the Hub: {first_line(error)}") from error
 
 
 def stable_diffusion_unet(path: Path) -> Source:

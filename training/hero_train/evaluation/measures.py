@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 from transformers import CLIPVisionModelWithProjection
 
-from hero_rt.errors import UsageError
+from hero_rt.errors import UsageError, first_line
 from hero_rt.pixels import to_signed
 from hero_rt.spec.canvas import Canvas
 from hero_rt.stages.place import pixel_mask
@@ -81,7 +81,7 @@ def load_lpips() -> Metric:
 
         network = LearnedPerceptualImagePatchSimilarity(net_type="alex").eval()
     except (ImportError, OSError, RuntimeError) as error:  # no torchvision, or no network to fetch AlexNet by
-        raise UsageError(f"LPIPS needs torchvision and AlexNet's weights: {_first_line(error)}") from error
+        raise UsageError(f"LPIPS needs torchvision and AlexNet's weights: {first_line(error)}") from error
 
     @torch.no_grad()
     def lpips(frames: np.ndarray, truth: np.ndarray) -> float:
@@ -95,7 +95,7 @@ def load_aafs(checkpoint: str = CLIP) -> Metric:
     try:
         network = CLIPVisionModelWithProjection.from_pretrained(checkpoint, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        raise UsageError(f"AAFS needs {checkpoint}: {_first_line(error)}") from error
+        raise UsageError(f"AAFS needs {checkpoint}: {first_line(error)}") from error
 
     @torch.no_grad()
     def aafs(frames: np.ndarray, truth: np.ndarray) -> float:
@@ -103,7 +103,3 @@ def load_aafs(checkpoint: str = CLIP) -> Metric:
         return float(F.cosine_similarity(embeds[1:], embeds[:-1]).mean())
 
     return aafs
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
