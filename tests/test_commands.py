@@ -1,5 +1,6 @@
 """The commands as a user types them: exit codes, one line for each mistake, real output."""
 
+import importlib
 import importlib.util
 import json
 import shutil
@@ -15,6 +16,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from typer.main import get_command
 
 import hero_export.cli
 import hero_rt.cli
@@ -286,3 +288,14 @@ def test_build_engines_command_reports_each_engine(engine_folder, tmp_path, caps
     assert run(hero_export.cli.main, "build-engines", *arguments) == 0
     table = capsys.readouterr().err
     assert table.count("│ kept") == 7  # six submodules, and the step with guidance that the folder held already
+
+
+@pytest.mark.parametrize("module", ["hero_rt.cli", "hero_export.cli", "hero_train.cli", "benchmarks.cli"])
+def test_every_command_has_help(capsys, module):
+    """Help is markup: a path in square brackets is a tag to it."""
+    app = importlib.import_module(module).app
+    for command in get_command(app).commands:
+        with pytest.raises(SystemExit) as stop:
+            app([command, "--help"])
+        assert stop.value.code == 0
+        assert f"{command} [OPTIONS]" in capsys.readouterr().out

@@ -298,7 +298,7 @@ def compose(
 ) -> None:
     """Assemble a HERO checkpoint from public ones, as the paper initialises it before training.
 
-    Names are local paths, or owner/repo[/path] on the Hub (HF_HUB_OFFLINE is honoured).
+    Names are local paths, or owner/repo or owner/repo/path on the Hub (HF_HUB_OFFLINE is honoured).
     """
     from hero_export.compose.compose import compose as assemble
     from hero_rt.spec.config import HeroConfig
