@@ -10,7 +10,7 @@ LINE_SECONDS = 10.0  # between plain lines of `say_seldom`
 
 
 class CliProgress:
-    """Bars and lines of one command. A context manager; `first` is the line at its start."""
+    """Shows the bars or lines of one command. It is a context manager. `first` is the line at its start."""
 
     def __init__(self, console: Console, first: str):
         self._console, self._first = console, first

@@ -1,13 +1,13 @@
-"""What is closed when a `with` block ends."""
+"""Closes objects when a `with` block ends."""
 
 from typing import Self
 
 
 class Closable:
-    """A context manager that closes itself."""
+    """Is a context manager whose exit calls `close`."""
 
     def close(self) -> None:
-        """Release what is open; there may be nothing."""
+        """Release what is open. By default there is nothing."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Progress of a build: finished engines, and the phases inside one."""
+"""Shows the progress of a build."""
 
 from rich.console import Console
 from rich.progress import TaskID

@@ -223,7 +223,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _check_schema(path: Path, data: bytes) -> None:
-    """Raise EngineError for the manifest of another schema version. What is no manifest passes."""
+    """Raise EngineError for the manifest of another schema version. Other content passes."""
     try:
         found = json.loads(data)
         schema = found["schema_version"]

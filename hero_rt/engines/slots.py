@@ -23,10 +23,10 @@ class OutOfMemoryError(EngineError):
 
 
 class Slot(ABC):
-    """One set of buffers by name. Its bindings run in turn; usually there is one.
+    """Holds one set of buffers by name. Its bindings run in turn; usually there is one.
 
-    The first run loads kernels and allocates. The second is captured as a CUDA graph, which later ones replay. Where it
-    cannot be captured every run is like the first: slower, not wrong.
+    The first run loads kernels and allocates. The second run is captured as a CUDA graph, which later runs replay. If
+    capturing fails, every run is like the first: slower, not wrong.
     """
 
     def __init__(self, name: str, specs: Specs, workspace: Workspace):
@@ -110,10 +110,10 @@ class SlotBinding(Binding):
 class SlotEngine(Engine):
     """An engine on a GPU, with its slots. Slots are kept for later bindings.
 
-    A binding has a slot to itself, so a run copies no constants. Where memory holds no further slot, bindings share
-    one: each keeps its constants beside it, and they are copied in where another binding ran before.
+    A binding has a slot to itself, so a run copies no constants. If memory holds no further slot, bindings share one.
+    Each then keeps its constants beside the slot. They are copied in after another binding ran.
 
-    make_slot: raises OutOfMemoryError, or PyTorch's, where memory is short.
+    make_slot: raises OutOfMemoryError, or PyTorch's, if memory is short.
     """
 
     def __init__(self, name: str, inputs: Specs, outputs: Specs, workspace: Workspace, make_slot: Callable[[], Slot]):
@@ -159,7 +159,7 @@ class SlotEngine(Engine):
         return self._slots[-1]
 
     def _new_slot(self) -> Slot:
-        with self._workspace.on_stream():  # and on its device
+        with self._workspace.on_stream():  # this selects the device too
             return self._make_slot()
 
     def _check_device(self, tensors: Mapping[str, Tensor]) -> None:
