@@ -1,1 +1,1 @@
-"""Benchmarks against the eager baseline: every time verified first, and printed beside the physical limit."""
+"""Compares engines with the eager baseline. Every result is verified before it is timed."""

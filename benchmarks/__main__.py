@@ -1,6 +1,6 @@
-"""python -m benchmarks."""
+"""Runs `python -m benchmarks`."""
 
 from benchmarks.cli import main
 
-if __name__ == "__main__":  # fresh processes import this module too
+if __name__ == "__main__":  # spawned processes import this module too
     main()

@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks`."""
+"""Defines the command `python -m benchmarks`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Benchmarks against the eager baseline: verified first, printed beside the physical limit.",
+    help="Time engines against the eager baseline. Results are verified first; times stand beside the physical limit.",
 )
 console = Console(soft_wrap=True, highlight=False, markup=False)
 
@@ -28,7 +28,7 @@ def run(
     json: Annotated[Path | None, typer.Option(help="Write the results here, after each case.")] = None,
     **options: Any,
 ) -> None:
-    """Run suites; exit code 3 where anything does not match its reference."""
+    """Run suites. The exit code is 3 if a result does not match its reference."""
     settings = parse_options(Settings, options)
     suites = {name: find_suite(name) for name in names}
 
@@ -49,7 +49,7 @@ def compare(
     before: Annotated[Path, typer.Argument(help="A result of `run --json`.")],
     after: Annotated[Path, typer.Argument(help="Another, of the same machine.")],
 ) -> None:
-    """Show what became faster and slower; a change within both spreads is marked as noise."""
+    """Show what became faster and slower. A change within both spreads is marked as noise."""
     from benchmarks.compare import compare_runs
     from benchmarks.schema import read_run
 
@@ -60,7 +60,7 @@ def compare(
 @app.command()
 def report(
     results: Annotated[Path, typer.Option(help="Folder of result files.")] = Path("benchmarks/results"),
-    docs: Annotated[Path, typer.Option(help="Folder of the page and of the notes put into it.")] = Path("docs"),
+    docs: Annotated[Path, typer.Option(help="Folder of the page, and of the notes that it includes.")] = Path("docs"),
     plots: Annotated[bool, typer.Option("--plots", help="Draw DOCS/images/*.png too, and show them.")] = False,
 ) -> None:
     """Write DOCS/performance.md from the results."""

@@ -1,4 +1,4 @@
-"""What every suite outpaints, a camera panning over smooth noise, here or in a fresh process."""
+"""Makes the clip that every suite outpaints, and outpaints it here or in a fresh process."""
 
 import multiprocessing
 import time
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import torch
 
-# what an application that opens engines imports, and no more: the PyTorch model's libraries and the exporter take
-# seconds, which would be counted as every contender's
+# only what an application imports to open engines: the exporter and the PyTorch model's libraries load for seconds,
+# and each contender's time would include these
 from benchmarks.settings import Settings
 from benchmarks.timing import synchronize
 from hero_rt.engines import open_engines
@@ -34,7 +34,7 @@ WARM_WINDOWS = {"cpu": 1, "cuda": 2}
 
 
 class Pan(VideoSource):
-    """`num_frames` frames of `width` x `height`; the scene wraps round, so that any length costs the same memory."""
+    """Pans a camera over smooth noise. The scene wraps round, so any length takes the same memory."""
 
     def __init__(self, width: int, height: int, num_frames: int, seed: int = 0):
         self.width, self.height, self.num_frames = width, height, num_frames
@@ -56,9 +56,9 @@ class Pan(VideoSource):
 def pan_for(
     profile: Profile, num_frames: int, steps: int, mode: Mode = "joint", seed: int = 0
 ) -> tuple[Pan, OutpaintRequest]:
-    """A clip for the middle three quarters of the profile's width, and what to generate around it (OPV 0.25).
+    """Return a clip as wide as three quarters of the profile, and the request that widens it (OPV 0.25).
 
-    The same for every run that is compared; another seed is another clip, with noise of its own.
+    Equal seeds give equal clips and equal initial noise.
     """
     side, scale = profile.width // 8, GUIDANCE_SCALE if profile.guided else 1.0
     frame = Padding(left=side, right=side)
@@ -67,15 +67,15 @@ def pan_for(
 
 
 def outpaint_pan(outpainter: Outpainter, *asked: Any) -> Iterator[np.ndarray]:
-    """Outpaint `pan_for(*asked)`, chunk by chunk as windows are finished; all at once in joint mode."""
+    """Outpaint `pan_for(*asked)`. Yield chunks as windows finish; joint mode yields one chunk."""
     clip, request = pan_for(*asked)
     yield from outpainter.session(clip, request).run(clip.frames())
 
 
 class ClipJob(NamedTuple):
-    """One run. `folder`: the engines', or the checkpoint that the PyTorch model is read from, opened as a user does.
+    """One run. `folder` is an engine folder, or the checkpoint of the PyTorch model.
 
-    warm: run windows before the clock starts, as many as engines need to have captured their graphs.
+    warm: run windows before the clock starts, until engines have captured their CUDA graphs.
     """
 
     settings: Settings
@@ -89,10 +89,10 @@ class ClipJob(NamedTuple):
 
 
 class Ends:
-    """What is kept of a clip to compare it: the first 64 frames and its last chunk, however long it is."""
+    """Keeps the first 64 frames and the last chunk of a clip for comparison, however long the clip is."""
 
     def __init__(self, chunks: Iterable[np.ndarray]) -> None:
-        """chunks: uint8 [n, H, W, 3] each; the first one's time of arrival is kept."""
+        """Consume `chunks`, each uint8 [n, H, W, 3], and record when the first arrives."""
         self.count, self.first_at = 0, 0.0
         first: list[np.ndarray] = []
         for chunk in chunks:
@@ -101,14 +101,14 @@ class Ends:
                 first.append(chunk[: FIRST_FRAMES - self.count])
             last = chunk[-FIRST_FRAMES:]
             self.count += len(chunk)
-        self.frames = np.concatenate([*first, last])  # a short clip's last frames come twice
+        self.frames = np.concatenate([*first, last])  # a short clip has its last frames in both parts
 
 
 class ClipOutcome(NamedTuple):
-    """Seconds and bytes; `frames` are what `Ends` keeps of the clip."""
+    """The times in seconds, sizes in bytes, and the frames that `Ends` keeps."""
 
-    start: float  # of the process, imports included
-    open: float  # engines, or the PyTorch model with its libraries
+    start: float  # from the start of the process, with imports
+    open: float  # to open the engines, or to import PyTorch's model and load it
     first_window: float
     total: float
     weights_bytes: int
@@ -117,13 +117,13 @@ class ClipOutcome(NamedTuple):
 
 
 def run_in_fresh_process(job: ClipJob) -> ClipOutcome:
-    """Spawns, runs, and is gone: nothing of it stays in this process."""
+    """Run the job in a spawned process that ends afterwards."""
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_run, job, time.time(), torch.get_num_threads()).result()
 
 
 def _run(job: ClipJob, started: float, threads: int) -> ClipOutcome:
-    start = time.time() - started  # of two processes: only the system's clock is common to them
+    start = time.time() - started  # two processes share only the system's clock
     torch.set_num_threads(threads)
     device = torch.device(job.settings.device)
     now = time.perf_counter
@@ -156,7 +156,7 @@ def _open(job: ClipJob) -> EngineSet:
 
 
 def weights_bytes(engines: EngineSet, profile: Profile) -> int:
-    """Of the files that the six engines of one profile read, shared ones once; or of the model's parts."""
+    """Return the bytes of the weights that one profile's engines read, shared files once, or of the model's parts."""
     if isinstance(engines, EngineFolder):
         records = [engines.manifest.find(submodule, profile) for submodule in SUBMODULES]
         names = {name for record in records if record for name in (record.file, *record.weights)}
@@ -167,15 +167,15 @@ def weights_bytes(engines: EngineSet, profile: Profile) -> int:
 
 
 def _watch_memory(device: torch.device) -> Callable[[], int]:
-    """What tells the peak of growth since now: of the process on a CPU, of the device's used memory on a GPU."""
+    """Return a function that returns the peak memory growth since now: of the process, or of the GPU's used memory."""
     if device.type != "cuda":
         resident = _status("VmRSS")
         return lambda: _status("VmHWM") - resident
-    torch.zeros(1, device=device)  # the context is not the contender's
+    torch.zeros(1, device=device)  # before measuring: the CUDA context is no part of the contender
     before, _ = torch.cuda.mem_get_info(device)
 
     def peak() -> int:
-        """PyTorch's peak, and what other libraries hold now."""
+        """Return PyTorch's peak plus what other libraries hold now."""
         free, _ = torch.cuda.mem_get_info(device)
         others = before - free - torch.cuda.memory_reserved(device)
         return max(0, others) + torch.cuda.max_memory_reserved(device)
@@ -184,6 +184,6 @@ def _watch_memory(device: torch.device) -> Callable[[], int]:
 
 
 def _status(field: str) -> int:
-    """A size of this process in bytes, from Linux's /proc."""
+    """Return a memory size of this process in bytes, from Linux's /proc."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

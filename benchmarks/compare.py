@@ -1,4 +1,4 @@
-"""Two result files side by side."""
+"""Compares two result files."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,12 @@ from benchmarks.schema import Measurement, Run, milliseconds
 
 
 def compare_runs(before: Run, after: Run) -> Iterator[str]:
-    """A line for each contender of each case that both hold, then what only one of them holds."""
+    """Return a line for each contender that both runs hold, then a line for each case that only one holds."""
     a, b = before.environment, after.environment
     yield f"before: {a.machine}, {a.code}, {a.date}"
     yield f"after:  {b.machine}, {b.code}, {b.date}"
     if (a.gpu, a.processor, a.threads) != (b.gpu, b.processor, b.threads):
-        yield "the machines differ: times do not tell what the code does"
+        yield "the machines differ, so the times do not compare the code"
     old, new = _by_name(before), _by_name(after)
     for name in old | new:
         yield f"{name}  {_change(old.get(name), new.get(name))}"

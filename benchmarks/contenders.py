@@ -1,4 +1,4 @@
-"""What is timed against what: engine sets by name, the two baselines first."""
+"""Opens contenders, which are sets of engines by name. The two baselines come first."""
 
 import os
 from typing import Any
@@ -23,8 +23,8 @@ from hero_rt.spec.config import NUM_ATTENTIONS
 from hero_rt.spec.profile import Profile
 
 AUTOTUNED = "-max-autotune"
-BASELINE = "eager-cached"  # this project's model, references cached
-UNCACHED = "eager-uncached"  # RefNet and flow encoder recomputed every step
+BASELINE = "eager-cached"  # this project's model, constants cached
+UNCACHED = "eager-uncached"  # recomputes RefNet and flow encoder in every step
 COMPILED = {"compile": "default", "compile-max-autotune": "max-autotune"}
 KNOWN = (BASELINE, UNCACHED, *COMPILED, *BACKENDS, f"aoti{AUTOTUNED}")
 _CORES_A_BUILD = 2
@@ -32,7 +32,7 @@ STEP = ("sample", "timestep", "condition")
 
 
 def check_available(settings: Settings, format: str) -> None:
-    """Raises EngineError where engines of this format cannot run on the run's device, saying why."""
+    """Raise EngineError if engines of this format cannot run on the device of the run."""
     wanted, chosen = torch.device(settings.device), backend(format)
     here = chosen.this_machine(wanted)
     if wanted.type == "cuda" and chosen.default_device().type != "cuda":
@@ -42,9 +42,9 @@ def check_available(settings: Settings, format: str) -> None:
 
 
 class BuiltEngines(EngineSet):
-    """One format at the run's preset, dtype and device; `name` ends in `-max-autotune` for AOTInductor's.
+    """Builds and opens engines of one format. `name` is the format; AOTInductor also has `aoti-max-autotune`.
 
-    One folder a canvas, built by the exporter as a user's is. Building is not timed.
+    Each canvas has a folder, built by the exporter. The build is not timed.
     """
 
     def __init__(self, settings: Settings, name: str):
@@ -58,9 +58,9 @@ class BuiltEngines(EngineSet):
         self._folders: dict[Profile, EngineFolder] = {}
 
     def folder(self, profile: Profile) -> EngineFolder:
-        """The folder of a profile's canvas, with every engine that the run asks for at that canvas.
+        """Return the folder of a profile's canvas, built with all profiles that the run needs there.
 
-        Raises HeroError where one cannot be built or opened here.
+        Raises HeroError if an engine cannot be built or opened here.
         """
         if profile not in self._folders:
             path = self._root / f"{profile.width}x{profile.height}x{profile.frames}"
@@ -81,7 +81,7 @@ class BuiltEngines(EngineSet):
 
 
 class CompiledEngines(EagerEngines):
-    """Each submodule compiled at its static shapes when it first runs. `mode` is torch.compile's."""
+    """Compiles each submodule at its static shapes on its first run. `mode` is that of torch.compile."""
 
     def __init__(self, model: HeroModel, mode: str):
         super().__init__(model)
@@ -98,7 +98,7 @@ class CompiledEngines(EagerEngines):
             return compiled
 
         def own_outputs(*inputs: Tensor):
-            """Graphs hand out buffers that their next replay overwrites."""
+            """Copy the outputs, because the next replay of a CUDA graph overwrites its buffers."""
             torch.compiler.cudagraph_mark_step_begin()
             return torch.utils._pytree.tree_map(torch.clone, compiled(*inputs))
 
@@ -110,7 +110,7 @@ def without(specs: Specs, *prefixes: str) -> Specs:
 
 
 class UncachedEngines(EagerEngines):
-    """The eager model with nothing but the CLIP streams cached: the step runs the RefNet and the flow encoder too.
+    """Runs the RefNet and the flow encoder in every step. Only the CLIP streams are cached.
 
     The step's inputs are the CLIP tokens and flow_mask in place of `ref_*` and `flow_residual.*`.
     """
@@ -124,12 +124,12 @@ class UncachedEngines(EagerEngines):
             return ModuleEngine(name, lambda *_: (), reads, {}, self.device)
         parts = (submodule, "refnet", "flow_encoder")
         step, refnet, flow = (build_submodule(self.model, part, profile) for part in parts)
-        flow_reads, _ = submodule_io("flow_encoder", self.config, profile, self.dtype)  # flow_mask, the two embeds
+        flow_reads, _ = submodule_io("flow_encoder", self.config, profile, self.dtype)  # flow_mask and both embeds
 
         def forward(sample: Tensor, timestep: Tensor, condition: Tensor, *constants: Tensor) -> Tensor:
             *semantic, flow_mask, clip_embeds, openclip_embeds = constants
             embeds = clip_embeds, openclip_embeds
-            reference = refnet(condition[:, 1:], *embeds)  # the condition is the mask, then f_l
+            reference = refnet(condition[:, 1:], *embeds)  # the condition holds the mask, then f_l
             return step(sample, timestep, condition, *reference, *semantic, *flow(flow_mask, *embeds))
 
         semantic = without(reads, *STEP, "ref_", "flow_residual")
@@ -138,9 +138,9 @@ class UncachedEngines(EagerEngines):
 
 
 class RawFeatureEngines(EagerEngines):
-    """The eager model with the RefNet's features cached as they are; the step projects them to keys and values.
+    """Caches the RefNet's features, not their projections. Each step projects them to keys and values.
 
-    The RefNet gives and the step takes `ref_feature.{i}` [N, S, C] in place of ref_k and ref_v.
+    `ref_feature.{i}` [N, S, C] takes the place of ref_k and ref_v.
     """
 
     def _open(self, submodule: str, profile: Profile) -> Any:
@@ -167,14 +167,14 @@ class RawFeatureEngines(EagerEngines):
 
 
 def contender_names(settings: Settings, compiled: bool) -> list[str]:
-    """Both baselines always; then what was asked for, or every format (and torch.compile where `compiled`)."""
+    """Return both baselines, then the requested contenders or every format. `compiled` adds torch.compile."""
     if unknown := [name for name in settings.only if name not in KNOWN]:
         raise UsageError(f"unknown contender {unknown[0]!r}; known: {', '.join(KNOWN)}")
     return list(dict.fromkeys([BASELINE, UNCACHED, *(settings.only or [*(COMPILED if compiled else ()), *BACKENDS])]))
 
 
 def open_contender(settings: Settings, name: str, model: HeroModel) -> EngineSet:
-    """`model` is what the eager ones run. Raises EngineError where a format does not run here."""
+    """Open a contender. Eager ones run `model`. Raises EngineError if a format does not run here."""
     if name in (BASELINE, UNCACHED):
         return EagerEngines(model) if name == BASELINE else UncachedEngines(model)
     if name in COMPILED:

@@ -1,4 +1,4 @@
-"""What a suite is given: the settings, the machine's ceilings, models, a place to say what cannot run."""
+"""Holds what a suite needs: settings, ceilings of the machine, models, and a list of what cannot run."""
 
 import copy
 import functools
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass
 class Context:
-    """One run. `say` shows a line while the run goes on."""
+    """One run. `say` prints a line of progress."""
 
     settings: Settings
     ceilings: Ceilings
@@ -46,11 +46,11 @@ class Context:
 
     @property
     def limits(self) -> Thresholds:
-        """What the run's dtype is held to."""
+        """The error limits for the dtype of the run."""
         return THRESHOLDS[self.settings.dtype]
 
     def case_name(self, profile: Profile, *more: object) -> str:
-        """Preset, profile, dtype, and what else tells a case from others."""
+        """Return the name of a case: preset, profile, dtype, and `more`."""
         return " ".join(map(str, (self.settings.preset, profile, self.settings.dtype, *more)))
 
     def clip_work(self, profile: Profile, steps: int, windows: int = 1) -> Work:
@@ -58,13 +58,13 @@ class Context:
 
     @functools.cached_property
     def model(self) -> HeroModel:
-        """What the eager contenders run: the truth's weights in the run's dtype."""
+        """Return the model for eager contenders: the weights of the truth in the dtype of the run."""
         config, dtype = self.settings.config, DTYPES[self.settings.dtype]
         return HeroModel(config, lambda part: copy.deepcopy(self.truth.model[part]), dtype, self.device)
 
     @functools.cached_property
     def truth(self) -> EagerEngines:
-        """The checkpoint in twice the run's precision."""
+        """Return the reference: the checkpoint in twice the precision of the run."""
         wider = {"fp16": torch.float32, "fp32": torch.float64}[self.settings.dtype]
         return EagerEngines(HeroModel.from_pretrained(self._checkpoint, wider, self.device))
 
@@ -74,7 +74,7 @@ class Context:
 
     @functools.cached_property
     def _checkpoint(self) -> Path:
-        """Random weights in the run's dtype, zero-initialised layers and alphas drawn too: made once."""
+        """Return a folder of random weights in the dtype of the run, made once. No layer is zero."""
         settings = self.settings
         digest = hashlib.sha256(repr(settings.config).encode()).hexdigest()[:12]
         folder = settings.cache / f"{settings.preset}-{settings.dtype}-checkpoint-{digest}"
@@ -83,37 +83,37 @@ class Context:
         return folder
 
     def fresh(self, name: str, engines: EngineSet, *clip: Any) -> Callable[[], ClipOutcome]:
-        """Run a clip in a process of its own, each call in another. clip: of `ClipJob`, from the profile on.
+        """Run a clip in a new process. `clip` holds the fields of `ClipJob` from `profile` on.
 
-        It opens these engines' folder, or the eager models' weights as a checkpoint. Raises HeroError without these.
+        The process opens the engine folder, or the checkpoint of an eager contender. Raises HeroError without either.
         """
         folder = engines.folder(clip[0]).folder if isinstance(engines, BuiltEngines) else self._checkpoint
         return partial(run_in_fresh_process, ClipJob(self.settings, name, folder, *clip))
 
     @contextmanager
     def contenders(self, compiled: bool = False) -> Iterator[dict[str, EngineSet]]:
-        """Those that run here, closed at the end; the others go to `unavailable` with the reason."""
+        """Open the contenders that run here, and close them at the end. Others go to `unavailable` with the reason."""
         names = contender_names(self.settings, compiled)
         opened = {name: self.attempt(name, partial(open_contender, self.settings, name, self.model)) for name in names}
         with ExitStack() as held:
             yield {name: held.enter_context(engines) for name, engines in opened.items() if engines is not None}
 
     def opens(self, name: str, engines: EngineSet, profile: Profile) -> bool:
-        """Whether all six engines can be had here; why not is reported."""
+        """Return whether all six engines open here. A failure is reported."""
         return None is not self.attempt(f"{name} {profile}", lambda: [engines.open(s, profile) for s in SUBMODULES])
 
     def attempt(self, name: str, work: Callable[[], T]) -> T | None:
-        """What `work` returns; None where it fails, which goes to `unavailable` with the reason.
+        """Return the result of `work`, or None if it fails. The failure goes to `unavailable`.
 
-        A compiler, a driver or a library that gives up on one contender must not cost the others their figures.
+        A compiler, driver or library that fails on one contender must not stop the others.
         """
         try:
             return work()
-        except Exception as error:  # noqa: BLE001 - these raise what they like, and it is reported
+        except Exception as error:  # noqa: BLE001 - compilers raise any type, and the error is reported
             reason = (str(error).strip().splitlines() or [""])[0]
             if not isinstance(error, HeroError):
                 reason = f"{type(error).__name__}: {reason}"
-                traceback.print_exc()  # nobody expected it: the line by itself would not say where
+                traceback.print_exc()  # an unexpected error needs its traceback
         if all(known.name != name for known in self.unavailable):
             self.unavailable.append(Unavailable(name=name, reason=reason))
             self.say(f"{name}: not available here: {reason}")

@@ -1,4 +1,4 @@
-"""The machine, its clocks and the software, as they are while a run goes on."""
+"""Reads the machine, its clocks and the software versions."""
 
 import os
 import platform
@@ -13,15 +13,15 @@ import torch
 from benchmarks.schema import Environment
 
 PACKAGES = "torch triton onnxruntime onnxruntime-gpu tensorrt tensorrt-rtx-cu13 onnx diffusers transformers numpy"
-COMMIT = "HERO_COMMIT"  # of a copy without its history: `git describe --always --dirty --abbrev=40 --exclude '*'`
+COMMIT = "HERO_COMMIT"  # for a copy without git history: `git describe --always --dirty --abbrev=40 --exclude '*'`
 _DIRTY = "-dirty"
-# results and the page made of them are what runs write: they change no measurement
+# a run writes results and their page, which change no measurement
 _CODE = ("--", ".", ":(exclude)benchmarks/results", ":(exclude)docs")
 _CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,temperature.gpu,clocks_event_reasons.active"
 
 
 def read_environment(device: torch.device) -> Environment:
-    """Look at this machine; changes no setting of it."""
+    """Describe this machine. No setting is changed."""
     commit, dirty = read_commit(Path(__file__).parents[1])
     installed = {found.name: found.version for found in distributions()}
     environment = Environment(
@@ -46,7 +46,7 @@ def read_environment(device: torch.device) -> Environment:
 
 
 def read_clocks(device: torch.device) -> dict[str, str]:
-    """Clocks, power and temperature as nvidia-smi gives them; the processor's clock where there is no GPU."""
+    """Return clocks, power and temperature by nvidia-smi, or the processor's clock if there is no GPU."""
     if device.type != "cuda":
         clock = _cpuinfo("cpu MHz")
         return {"cpu": f"{float(clock):.0f} MHz"} if clock else {}
@@ -65,9 +65,9 @@ def _cpuinfo(field: str) -> str | None:
 
 
 def read_commit(root: Path) -> tuple[str, bool | None]:
-    """The commit of a checkout and whether its code differs: a tracked file changed, or a Python file beside them.
+    """Return the commit of a checkout, and whether a tracked file changed or a Python file is untracked.
 
-    Of a copy without its history, what HERO_COMMIT says of it; empty and None without that.
+    For a copy without git history, HERO_COMMIT gives both. Without it, the result is "" and None.
     """
     git = ("git", "-C", str(root))
     commit = _output(*git, "rev-parse", "HEAD") if (root / ".git").exists() else None
@@ -80,7 +80,7 @@ def read_commit(root: Path) -> tuple[str, bool | None]:
 
 
 def _output(program: str, *arguments: str) -> str | None:
-    """What a program prints; None where there is none, or it fails."""
+    """Return what a program prints, or None if it is missing or fails."""
     if shutil.which(program) is None:
         return None
     done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)

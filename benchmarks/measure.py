@@ -1,4 +1,4 @@
-"""Verify, then time: nothing that does not match the truth is given a time."""
+"""Verifies contenders, then times those that match the reference."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from hero_export.verify import psnr_of, relative_l2
 
 @dataclass(eq=False)
 class Contender:
-    """`call` does the work once; `check` judges what a call returned; `figures` is made of the timed calls' results."""
+    """`call` does the work once. `check` compares its result. `figures` derives figures from the timed results."""
 
     call: Callable[[], Any]
     check: Callable[[Any], Verification]
     figures: Callable[[list[Any]], dict[str, float]] | None = None
-    results: list[Any] = field(default_factory=list)  # kept for `figures` alone
+    results: list[Any] = field(default_factory=list)  # kept only for `figures`
 
     def __call__(self) -> Any:
         result = self.call()
@@ -45,13 +45,13 @@ def measure(
     work: Work | None = None,
     baseline: str = BASELINE,
 ) -> Case:
-    """Check every contender, time those that match, taking turns, and check what the last timed call returned.
+    """Check every contender, time those that match in turns, and check the last timed result.
 
-    The second check is of what was timed: an engine may run its first call another way than those that follow (a graph
-    is captured after it). What fails it loses its time. The limit is of the baseline's `work`. A contender that raises
-    is left out, and `context.unavailable` says why.
+    The last result is checked too, because an engine may run its first call differently (it captures a CUDA graph
+    afterwards). A contender that fails the second check loses its time. The limit comes from the baseline's `work`. A
+    contender that raises goes to `context.unavailable` with the reason.
 
-    rounds: that warm up, and that are timed; the settings' own go before these.
+    rounds: warm-up rounds and timed rounds. Those of the settings have precedence.
     """
 
     def attempt(key: str, turn: Callable[[], Any]) -> Any:
@@ -79,7 +79,7 @@ def measure(
 
 
 def verified_counts(call: Callable[[], Any]) -> Callable[[], Any]:
-    """Return the first result a second time: where no call is warmer than another, the verified one is timed too."""
+    """Return the first result a second time. If warm-up has no effect, the verified call can be timed too."""
 
     def results():
         yield from repeat(call(), 2)
@@ -90,18 +90,18 @@ def verified_counts(call: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def compare(got: Tensor, want: Tensor, limit: float, against: str) -> Verification:
-    """‖got - want‖ / ‖want‖ in FP64 against `limit`; what is not finite never passes."""
+    """Compare ‖got - want‖ / ‖want‖ in FP64 with `limit`. Values that are not finite fail."""
     error = min(relative_l2(got.cpu(), want.cpu()), 1e30)  # JSON has no infinity
     return Verification(against=against, relative_l2=error, limit=limit, passed=error <= limit)
 
 
 def check_ends(context: Context, want: Ends, got: ClipOutcome) -> Verification:
-    """Check what a process kept of a clip against what was kept of the truth's."""
+    """Compare the frames that a process kept with those of the reference."""
     return compare_frames(got.frames, want.frames, context.limits.psnr, context.truth_name)
 
 
 def compare_frames(got: np.ndarray, want: np.ndarray, psnr_db: float, against: str) -> Verification:
-    """uint8 frames against the truth's, held to a PSNR (as the relative L2 error that it is for these frames)."""
+    """Compare uint8 frames with the reference. The PSNR limit is converted to a relative L2 error."""
     norm = float(np.linalg.norm(want.astype(np.float64)))
     limit = 255 * 10 ** (-psnr_db / 20) * want.size**0.5 / norm
     error = float(np.linalg.norm(got.astype(np.float64) - want)) / norm

@@ -1,4 +1,4 @@
-"""Step time beside the physical limit, and cost against the number of frames: one picture each a run."""
+"""Draws step times beside their limits, and cost against the number of frames."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ from matplotlib import pyplot
 
 
 def draw_plots(stem: str, run: Run, folder: Path) -> list[str]:
-    """Draw what the run's suites have times for, as folder/`stem`-*.png; returns the files' names."""
+    """Draw the timed suites of a run as folder/`stem`-*.png. Return the names of the files."""
     drawn = []
     for suite, name, draw in (("unet-step", "step-time", _draw_steps), ("long-video", "frames", _draw_frames)):
         result = run.find(suite)
-        # all contenders of a case may have failed
+        # a case without times has no bars
         if cases := [case for case in (result.cases if result else []) if case.timed()]:
             folder.mkdir(parents=True, exist_ok=True)
             draw(cases, run.environment.machine, folder / f"{stem}-{name}.png")
@@ -27,7 +27,7 @@ def draw_plots(stem: str, run: Run, folder: Path) -> list[str]:
 
 
 def _draw_steps(cases: Sequence[Case], machine: str, path: Path) -> None:
-    """A bar a contender, with its speed against the baseline and its share of the limit."""
+    """Draw a bar per contender, with its speed against the baseline and its share of the limit."""
     with _figure(len(cases), f"One denoising step, {machine}", path) as axes:
         for axis, case in zip(axes, cases, strict=True):
             timed = case.timed()
@@ -39,11 +39,11 @@ def _draw_steps(cases: Sequence[Case], machine: str, path: Path) -> None:
             axis.axvline((case.limit or 0) * 1e3, color="black", linestyle="--", linewidth=1)
             axis.set_xlim(0, max(medians) * 1.5)
             axis.invert_yaxis()
-            axis.set(title=case.name, xlabel="ms a step: median, quartiles; speed against eager-cached; dashed: limit")
+            axis.set(title=case.name, xlabel="ms per step: median, quartiles; speed to eager-cached; dashed: limit")
 
 
 def _draw_frames(cases: Sequence[Case], machine: str, path: Path) -> None:
-    """Latency and peak memory against the number of frames; dashed: joint mode."""
+    """Draw latency and peak memory against the number of frames. Joint mode is dashed."""
     with _figure(2, f"Long clips, {machine}", path) as (times, memory):
         for mode, style in (("stream", "-"), ("joint", "--")):
             chosen = [(int(case.name.split()[-2]), case) for case in cases if f" {mode} " in case.name]

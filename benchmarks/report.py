@@ -1,4 +1,4 @@
-"""docs/performance.md: targets, what must be computed, every run and build, each with the notes on it."""
+"""Writes docs/performance.md: targets, work, every run and every build, each with its notes."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +20,10 @@ INTRODUCTION = f"""# Performance
 
 `python -m benchmarks report` makes this page from `benchmarks/results` and `docs/{NOTES}`; do not edit it.
 """
-NO_GPU = "Nothing on this page was measured on a GPU: **not yet measured on a GPU**. `make gpu-report` does it.\n"
-READING, BUILDING = "How to read the tables", "Building engines"  # sections of the notes beside those of suites
+NO_GPU = "No figure on this page is from a GPU: **not yet measured on a GPU**. `make gpu-report` measures one.\n"
+READING, BUILDING = "How to read the tables", "Building engines"  # sections of the notes that belong to no suite
 _Figure = Callable[[float], str]
-FIGURES: tuple[tuple[str, str, _Figure], ...] = (  # how a figure's key ends, its unit, and its text
+FIGURES: tuple[tuple[str, str, _Figure], ...] = (  # the end of a figure's key, its unit, and its text
     ("bytes_per_s", "GB/s", lambda value: f"{value / 1e9:,.1f}"),
     ("frames_per_s", "frames/s", "{:.2f}".format),
     ("_bytes", " MiB", lambda value: f"{value / 2**20:,.0f}"),
@@ -37,7 +37,7 @@ BUILT = ("nodes", "hero_nodes", "engine_bytes", "weights_bytes", "seconds", "pea
 
 
 def write_report(results: Path, docs: Path, plots: bool = False) -> None:
-    """Write docs/performance.md from `results` and docs/performance-notes.md; `plots`: docs/images/*.png too."""
+    """Write docs/performance.md from `results` and docs/performance-notes.md. `plots` adds docs/images/*.png."""
     runs, builds = read_results(results)
     docs.mkdir(parents=True, exist_ok=True)
     images: dict[str, list[str]] = {}
@@ -51,7 +51,7 @@ def write_report(results: Path, docs: Path, plots: bool = False) -> None:
 
 
 def read_results(results: Path) -> tuple[dict[str, Run], dict[str, dict[str, Any]]]:
-    """By file name: the benchmark runs, and the reports of `hero-export build-engines --json`. Raises UsageError."""
+    """Return benchmark runs and reports of `hero-export build-engines --json`, by file name. Raises UsageError."""
     files = {path: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
     runs = {path.name: read_run(path) for path, data in files.items() if "suites" in data}
     return runs, {path.name: data for path, data in files.items() if "engines" in data}
@@ -60,7 +60,7 @@ def read_results(results: Path) -> tuple[dict[str, Run], dict[str, dict[str, Any
 def page(
     runs: Mapping[str, Run], builds: Mapping[str, dict[str, Any]], images: Mapping[str, list[str]], notes: str
 ) -> Iterator[str]:
-    """The lines of the page. images: file names by the run that they show."""
+    """Yield the lines of the page. images: file names of plots by run."""
     sections = split_notes(notes)
     yield INTRODUCTION
     on_gpu = {name: run for name, run in runs.items() if run.environment.gpu}
@@ -93,12 +93,12 @@ def page(
 
 
 def split_notes(notes: str) -> dict[str, str]:
-    """The sections of the notes by heading: a suite and where it ran ("kernels on a CPU"), or a heading of the page."""
+    """Return the sections of the notes by heading: a suite and its device ("kernels on a CPU"), or one of the page."""
     return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in f"\n{notes}".split("\n## ")[1:]}
 
 
 def take_note(sections: dict[str, str], heading: str, titled: bool = False) -> Iterator[str]:
-    """Yield a section of the notes, if there is one, and remove it. titled: with its heading."""
+    """Yield and remove a section of the notes, if it exists. titled: with its heading."""
     if heading in sections:
         if titled:
             yield f"## {heading}\n"
@@ -106,7 +106,7 @@ def take_note(sections: dict[str, str], heading: str, titled: bool = False) -> I
 
 
 def target_table(runs: Sequence[Run]) -> Iterator[str]:
-    """Every target, met or missed or not yet measured."""
+    """Yield a table of targets: met, missed, or not yet measured."""
 
     def text(value: float, unit: str) -> str:
         return f"{value:.2f}{unit}" if unit != "s" else f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"
@@ -125,11 +125,11 @@ def target_table(runs: Sequence[Run]) -> Iterator[str]:
         rows.append((target.text, goal, f"{text(seen.value, target.unit)} ({note}): {verdict}", seen.machine))
     yield "## Targets\n"
     yield from table(["target", "goal", "measured", "on"], rows)
-    yield "Of the contenders that a target allows the best, of its cases the worst. Rounds: the ratio turn by turn.\n"
+    yield "Shown is the best allowed contender of the worst case. Rounds: the ratio in each round.\n"
 
 
 def work_table() -> Iterator[str]:
-    """What must be computed and moved, by submodule, preset and size: no machine is in it."""
+    """Yield a table of operations and bytes by submodule, preset and size. It depends on no machine."""
 
     def cell(submodule: str, guided: bool, preset: str, dtype: str, side: int) -> str:
         work = submodule_work(preset, dtype, submodule, Profile(side, side, 16, guided))
@@ -142,7 +142,7 @@ def work_table() -> Iterator[str]:
 
 
 def machine(run: Run) -> str:
-    """Where and with what a run was made, and the ceilings that it measured."""
+    """Return the machine, the software and the measured ceilings of a run."""
     e, c = run.environment, run.ceilings
     where = f"{e.gpu} (SM {e.sm}, CUDA {e.cuda}, driver {e.driver}), " if e.gpu else ""
     return (
@@ -159,7 +159,7 @@ def _listed(values: Mapping[str, str]) -> str:
 
 
 def suite_section(result: SuiteResult) -> Iterator[str]:
-    """A row a contender of each case; what could not run, and why; the longest operators of a step."""
+    """Yield a row per contender and case, what could not run, and the longest operators of a step."""
     pairs = [(case, m) for case in result.cases for m in case.measurements]
     titles, figures = figure_columns([m.figures for _, m in pairs])
     rows = [
@@ -169,14 +169,14 @@ def suite_section(result: SuiteResult) -> Iterator[str]:
     header = ["case", "contender", "median ms", "IQR ms", "vs baseline", "of limit", "relative L2"]
     yield from table([*header, *titles], rows)
     clocks = f"; clocks after them: {_listed(result.clocks_after)}" if result.clocks_after else ""
-    end = "" if result.finished else " The run was cut after these cases."
+    end = "" if result.finished else " The run ended early, after these cases."
     yield f"They took {result.seconds:,.0f} s{clocks}.{end}\n"
     if result.unavailable:
         yield "Not available here:\n"
         yield from (f"- {missing.name}: {missing.reason}" for missing in result.unavailable)
         yield ""
     if result.operators:
-        yield "Where the time of a step goes, by operator (what the profiler cannot see into is left out):\n"
+        yield "The time of a step by operator, for contenders that the profiler sees into:\n"
     for contender, operators in result.operators.items():
         if operators:
             longest = operators[:OPERATORS_SHOWN]
@@ -186,7 +186,7 @@ def suite_section(result: SuiteResult) -> Iterator[str]:
 
 
 def figure_columns(found: Sequence[Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
-    """The titles of all figures, and the texts of each row."""
+    """Return the titles of all figures, and the cells of each row."""
     keys = dict.fromkeys(key for figures in found for key in figures)
     kinds = {key: next(kind for kind in FIGURES if key.endswith(kind[0])) for key in keys}
     titles = [(key.removesuffix(end) + unit).replace("_", " ") for key, (end, unit, _) in kinds.items()]
@@ -203,10 +203,10 @@ def _timing(m: Measurement) -> list[str]:
 
 
 def build_section(name: str, report: Mapping[str, Any]) -> Iterator[str]:
-    """A heading, where it was built, and a row an engine."""
+    """Yield a heading, the machine of the build, and a row per engine."""
     where = f"{report['machine']['cores']} {report['machine']['processor']} cores"
     yield f"### {report['model']}: {report['format']}, {report['dtype']}\n"
-    yield f"`{name}`: {where}; {_listed(report['versions'])}. A process a submodule, random weights.\n"
+    yield f"`{name}`: {where}; {_listed(report['versions'])}. A process per submodule, random weights.\n"
     built = [{key: engine[key] for key in BUILT if key in engine} for engine in report["engines"]]
     titles, figures = figure_columns(built)
     names = [f"`{engine['engine']}`" for engine in report["engines"]]

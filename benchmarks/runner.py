@@ -1,4 +1,4 @@
-"""Running suites: the environment and the ceilings first, a line a time, the file after each case."""
+"""Runs suites: environment and ceilings first, then each case. The file is written after each case."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,17 +17,17 @@ SuiteRun = Callable[[Context], Iterator[Case]]
 
 
 def run_suites(suites: Mapping[str, SuiteRun], settings: Settings, out: Path | None, say: Callable[[str], None]) -> Run:
-    """Run `suites` in order. `out` is written after each case, so that a cut leaves the finished ones.
+    """Run `suites` in order. `out` is written after each case, so a stopped run keeps its finished cases.
 
-    Raises UsageError where the device is not here, and ParityError, at the end, where anything did not match.
+    Raises UsageError if the device does not exist, and at the end ParityError if a result did not match.
     """
     device = torch.device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"no CUDA device here for --device {settings.device}; run with --device cpu")
-    torch.backends.cudnn.allow_tf32 = False  # an FP32 truth is FP32
+    torch.backends.cudnn.allow_tf32 = False  # the FP32 reference is computed without TF32
     environment = read_environment(device)
     ceilings = measure_ceilings(device, settings.dtype)
-    environment.clocks = read_clocks(device)  # of a device that has just worked: idle, it clocks down
+    environment.clocks = read_clocks(device)  # right after load: an idle device lowers its clock
     say(f"{environment.machine}: {_rates(ceilings)}")
     run = Run(environment=environment, settings=settings.model_dump(mode="json"), ceilings=ceilings, suites=[])
 
@@ -48,7 +48,7 @@ def run_suites(suites: Mapping[str, SuiteRun], settings: Settings, out: Path | N
                 say(line)
             keep(*state)
         result.finished = True
-        # measured again: a limit taken in a slow minute flatters every share of it
+        # measured again: ceilings of a slow minute would make every share too high
         run.raise_ceilings(measure_ceilings(device, settings.dtype))
         keep(*state)
     if run.ceilings != ceilings:
@@ -64,7 +64,7 @@ def _rates(ceilings: Ceilings) -> str:
 
 
 def lines(suite: str, case: Case) -> Iterator[str]:
-    """One a contender: its median and IQR, share of the limit, speed against the baseline, match; no time unmatched."""
+    """Yield a line per contender: median, IQR, share of the limit, speed against the baseline, error."""
     for m in case.measurements:
         head = f"{suite}  {case.name}  {m.name:22}"
         error = f"{m.verification.relative_l2:.0e}"

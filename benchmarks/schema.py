@@ -1,4 +1,4 @@
-"""What a run writes: one JSON file, validated on reading. Times are seconds, sizes bytes, rates FLOP/s and bytes/s."""
+"""Defines the JSON file of a run. Times are in seconds, sizes in bytes, rates in FLOP/s and bytes/s."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,20 +10,20 @@ from hero_rt.errors import UsageError
 
 
 class _Strict(BaseModel, extra="forbid"):
-    """Refuses what it does not know."""
+    """Refuses unknown fields."""
 
 
 class Environment(_Strict):
-    """The machine and the software as they were read when the run started."""
+    """Describes the machine and the software at the start of the run."""
 
     date: str
     commit: str
-    dirty: bool | None  # the code differed from the commit; None where nothing here can tell
+    dirty: bool | None  # whether the code differed from the commit; None: unknown
     processor: str
     cores: int
     threads: int
     memory_bytes: int
-    load_average: float  # of the minute before the run: above 0 something else was running
+    load_average: float  # load average of the minute before the run; above 0: other work ran
     system: str
     python: str
     versions: dict[str, str]
@@ -31,7 +31,7 @@ class Environment(_Strict):
     sm: str | None = None
     cuda: str | None = None
     driver: str | None = None
-    clocks: dict[str, str]  # as the GPU's tool, or the processor, gives them: right after the ceilings' load
+    clocks: dict[str, str]  # read right after the load of the ceilings
 
     @property
     def machine(self) -> str:
@@ -39,13 +39,13 @@ class Environment(_Strict):
 
     @property
     def code(self) -> str:
-        """Ten digits of the commit, and whether the code was the commit's."""
+        """Return ten digits of the commit, and whether the code had changes."""
         changes = {True: ", with changes", False: "", None: ", unknown whether with changes"}
         return (self.commit[:10] or "unknown") + changes[self.dirty]
 
 
 class Ceilings(_Strict):
-    """The best that this machine was seen to reach in this run, before its suites and after each."""
+    """The best rates that the machine reached in this run."""
 
     dtype: str
     flops_per_s: float
@@ -55,18 +55,18 @@ class Ceilings(_Strict):
 
 
 class Work(_Strict):
-    """The floating-point operations that must be done and the fewest bytes that must cross the memory bus."""
+    """The necessary floating-point operations, and the fewest bytes that must cross the memory bus."""
 
     flops: int
     bytes: int
 
     def limit(self, ceilings: Ceilings) -> float:
-        """No implementation is faster on this machine, seconds."""
+        """Return the shortest possible time on this machine in seconds."""
         return max(self.flops / ceilings.flops_per_s, self.bytes / ceilings.bytes_per_s)
 
 
 class Verification(_Strict):
-    """One output against the truth: ‖out - truth‖ / ‖truth‖ and the limit that it was held to."""
+    """The error of one output, ‖out - truth‖ / ‖truth‖, and its limit."""
 
     against: str
     relative_l2: float
@@ -76,7 +76,7 @@ class Verification(_Strict):
 
 
 class Timing(_Strict):
-    """Median and quartiles of interleaved repeats, each the mean of `calls` in a row; one repeat has no spread."""
+    """Median and quartiles of interleaved repeats. A repeat is the mean of `calls` calls."""
 
     warmup: int
     repeats: int
@@ -92,18 +92,18 @@ class Timing(_Strict):
 
 
 class Measurement(_Strict):
-    """One contender. `timing` is None where it did not match; figures are in SI units, named with them."""
+    """One contender. `timing` is None if it did not match. Names of figures end in their SI unit."""
 
     name: str
     verification: Verification
     timing: Timing | None
-    ratio: float | None = None  # the baseline's median over this one's: above 1 is faster
-    share_of_limit: float | None = None  # the limit over the median: 1 is as fast as the machine can
+    ratio: float | None = None  # the baseline's median over this median: above 1 is faster
+    share_of_limit: float | None = None  # the limit over the median: 1 is the limit itself
     figures: dict[str, float] = {}
 
 
 class Case(_Strict):
-    """Contenders that did the same work, taking turns."""
+    """Contenders that did the same work in turns."""
 
     name: str
     baseline: str
@@ -118,7 +118,7 @@ class Case(_Strict):
         return [(m, m.timing) for m in self.measurements if m.timing is not None]
 
     def under(self, ceilings: Ceilings) -> "Case":
-        """With the limit that these ceilings set for its work, and each time's share of it."""
+        """Return the case with the limit under `ceilings`, and the share of each time."""
         limit = self.work.limit(ceilings) if self.work else None
         for m in self.measurements:
             m.share_of_limit = limit / m.timing.median if limit and m.timing else None
@@ -126,7 +126,7 @@ class Case(_Strict):
 
 
 class Unavailable(_Strict):
-    """A contender that cannot run here, and why."""
+    """A contender that cannot run here, and the reason."""
 
     name: str
     reason: str
@@ -142,7 +142,7 @@ class OperatorTime(_Strict):
 
 
 class SuiteResult(_Strict):
-    """`finished` is False where the run was cut, or failed, after these cases."""
+    """The cases of a suite. `finished` is False if the run ended early."""
 
     suite: str
     finished: bool = True
@@ -158,7 +158,7 @@ class SuiteResult(_Strict):
 
 
 class Run(_Strict):
-    """The whole file."""
+    """The content of the file."""
 
     schema_version: Literal[1] = 1
     environment: Environment
@@ -167,25 +167,25 @@ class Run(_Strict):
     suites: list[SuiteResult]
 
     def raise_ceilings(self, again: Ceilings) -> None:
-        """Take the higher rates of both, for every case of the run."""
+        """Raise the ceilings to `seen` where these are higher, and update every case."""
         rates = {key: max(getattr(self.ceilings, key), getattr(again, key)) for key in ("flops_per_s", "bytes_per_s")}
         self.ceilings = self.ceilings.model_copy(update=rates)
         for suite in self.suites:
             suite.cases = [case.under(self.ceilings) for case in suite.cases]
 
     def find(self, suite: str) -> SuiteResult | None:
-        """None also where the run was cut before the suite's first case."""
+        """Return a suite's result, or None if the run has none."""
         return next((s for s in self.suites if s.suite == suite and s.cases), None)
 
 
 def write_run(path: Path, run: Run) -> None:
-    """Atomically, so that a run that is cut off leaves the suites that it finished."""
+    """Write the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, f"{run.model_dump_json(indent=1)}\n".encode())
 
 
 def read_run(path: Path) -> Run:
-    """Raises UsageError naming the file and the first field that is off."""
+    """Read and validate a file. Raises UsageError, which names the file and the first wrong field."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist; write one: python -m benchmarks run unet-step --json {path}")
     try:
@@ -197,6 +197,6 @@ def read_run(path: Path) -> Run:
 
 
 def milliseconds(seconds: float) -> str:
-    """Three significant digits, more where the whole part has more."""
+    """Format milliseconds with three significant digits, or the whole part."""
     value = seconds * 1e3
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What a run is asked for. What is not asked for follows from the device."""
+"""Defines the options of a run. Their defaults depend on the device."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ _BY_DEVICE: Any = None
 
 
 class Settings(BaseModel, frozen=True, extra="forbid"):
-    """The options of `run`. A field without a default of its own takes the device's."""
+    """The options of `run`. An empty field takes the default of the device."""
 
     device: str = Field(_BY_DEVICE, description="cpu, cuda or cuda:N; default: the GPU, if any.")
     preset: str = Field(_BY_DEVICE, description="hero-tiny (default on a CPU) or hero-sd15 (on a GPU).")
@@ -29,7 +29,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     repeats: int | None = Field(None, ge=1, description="Timed repeats; default: the suite's.")
     only: tuple[str, ...] = Field((), description="Contenders beside both baselines (aoti, ...); repeatable. [all]")
     tune: bool = Field(False, description="kernels: time every configuration of the fused kernel too.")
-    cache: Path = Field(Path("build/benchmarks"), description="Where built engines are kept between runs.")
+    cache: Path = Field(Path("build/benchmarks"), description="Folder in which built engines are kept.")
 
     @model_validator(mode="before")
     @classmethod
@@ -50,11 +50,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         return HeroConfig.from_preset(self.preset)
 
     def profiles(self) -> list[Profile]:
-        """Every canvas without guidance, with it, or both."""
+        """Return the profile of every canvas: without guidance, with it, or both."""
         guided = {"on": (True,), "off": (False,), "both": (False, True)}[self.guidance]
         sides = [map(int, text.split("x")) for text in self.size]
         return [Profile(width, height, self.config.num_frames, on) for width, height in sides for on in guided]
 
     def first_profile(self) -> Profile:
-        """The first canvas without guidance."""
+        """Return the first canvas without guidance."""
         return replace(self.profiles()[0], guided=False)

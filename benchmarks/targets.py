@@ -1,4 +1,4 @@
-"""What the project promises, and what the results say of it."""
+"""Defines the project's speed targets, and finds their values in results."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from hero_rt.engines.backend import BACKENDS
 
 
 class Seen(NamedTuple):
-    """One contender's value in one case; `rounds`: a ratio turn by turn."""
+    """The value of one contender in one case. `rounds`: the ratio in each round."""
 
     machine: str
     contender: str
@@ -18,10 +18,10 @@ class Seen(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A ceiling for seconds ("s"), a floor for ratios ("x") and shares (""). `on` names the GPU, or the CPU.
+    """One target: a ceiling for seconds ("s"), a floor for ratios ("x") and shares (""). `on` names the device.
 
-    `cases` are those of `suite` whose name holds it. `who` are the contenders, by how their names begin: their median,
-    or how many times as fast as `over` they are, or a `figure` of theirs.
+    `cases` selects cases of `suite` by a part of the name. `who` selects contenders by the start of the name. The value
+    is their median, their speed against `over`, or their `figure`.
     """
 
     text: str
@@ -35,9 +35,9 @@ class Target(NamedTuple):
     figure: str = ""
 
     def seen(self, runs: Sequence[Run]) -> Seen | None:
-        """The worst case, each by its best contender; None where nobody measured it.
+        """Return the worst case by its best contender, or None if it was not measured.
 
-        Contenders of a case may lie in several files; one that lies in two counts as the newer file has it.
+        Contenders of a case may be in several files. The newest file counts.
         """
         newest: dict[tuple[str, str], dict[str, Seen]] = {}
         for run in sorted(runs, key=lambda run: run.environment.date):

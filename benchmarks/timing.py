@@ -1,4 +1,4 @@
-"""Taking turns: A B A B, so that a clock that drifts or a burst of other load affects every contender alike."""
+"""Times contenders in turns (A B A B), so drifting clocks and other load affect all of them."""
 
 import statistics
 import time
@@ -16,10 +16,10 @@ STEPS_A_TURN = 4  # on a GPU, as a loop runs them
 
 
 class Clock:
-    """Times a turn of `calls` calls: the seconds of one, and what the last returned, to judge what was timed.
+    """Times a turn of `calls` calls. Returns the seconds of one call, and the last result.
 
-    This one is for work that host and device share, with the device idle before and after. `seconds` reads the time
-    from what a call returned, where that timed itself, as a process does that leaves out its own start.
+    The device is idle before and after a turn. `seconds` reads the time from a result that timed itself, such as a
+    process that excludes its start.
     """
 
     def __init__(self, device: torch.device, calls: int = 1, seconds: Callable[[Any], float] | None = None):
@@ -34,9 +34,9 @@ class Clock:
 
 
 class CudaClock(Clock):
-    """Device time between two events, after the second-level cache was flushed: data come from memory.
+    """Times between two CUDA events, after a flush of the second-level cache.
 
-    With several calls in a row the host prepares one while the device computes another, as in a denoising loop.
+    With several calls in a row, the host prepares one while the device computes another, as in a denoising loop.
     """
 
     def __init__(self, device: torch.device, calls: int = 1):
@@ -60,14 +60,14 @@ class CudaClock(Clock):
 
 
 class GraphClock(CudaClock):
-    """As CudaClock, of a turn as one CUDA graph: what Python takes to launch a kernel is in no time."""
+    """As CudaClock, but runs a turn as one CUDA graph, so the time excludes launches from Python."""
 
     def __init__(self, device: torch.device, calls: int = 1):
         super().__init__(device, calls)
         self._graphs: weakref.WeakKeyDictionary[CALL, tuple[torch.cuda.CUDAGraph, Any]] = weakref.WeakKeyDictionary()
 
     def __call__(self, call: CALL) -> tuple[float, Any]:
-        """`call` has run before and waits for nothing; what it allocates lives until it is forgotten."""
+        """Capture and time `call`, which has run before and does not synchronise."""
         if call not in self._graphs:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
@@ -78,7 +78,7 @@ class GraphClock(CudaClock):
     def _turn(self, call: CALL) -> Any:
         graph, out = self._graphs[call]
         graph.replay()
-        return out  # the memory that the replay wrote
+        return out  # in memory that the replay wrote
 
 
 def synchronize(device: torch.device) -> None:
@@ -87,7 +87,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def device_clock(device: torch.device, calls: int = STEPS_A_TURN, graph: bool = False) -> Clock:
-    """For denoising steps. `graph`: for kernels of microseconds, which share what the events and a launch take."""
+    """Return the clock of a device. `graph` suits kernels of microseconds."""
     if device.type != "cuda":
         return Clock(device)
     return GraphClock(device, calls) if graph else CudaClock(device, calls)
@@ -96,10 +96,9 @@ def device_clock(device: torch.device, calls: int = STEPS_A_TURN, graph: bool = 
 def interleave(
     calls: Mapping[str, CALL], clock: Clock, warmup: int, repeats: int, attempt: Callable[[str, CALL], Any]
 ) -> dict[str, tuple[Timing, Any]]:
-    """Each call once a round, `warmup` rounds unrecorded, then `repeats` recorded: the timing, and the last result.
+    """Run each call once per round: `warmup` rounds, then `repeats` timed ones. Return timing and last result.
 
-    attempt: runs one turn, under the call's name; a call for which it returns None takes no further turn and is left
-    out.
+    attempt: runs one turn under the call's name. A call for which it returns None is left out.
     """
     samples: dict[str, list[float]] = {name: [] for name in calls}
     last: dict[str, Any] = {}
@@ -116,7 +115,7 @@ def interleave(
 
 
 def summarise(samples: list[float], warmup: int, calls: int = 1) -> Timing:
-    """Quartiles include the ends (the samples are all there is, not a draw from more)."""
+    """Return median and quartiles. Quartiles include the ends, as for a whole population."""
     several = len(samples) > 1
     lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive") if several else samples * 3
     spread = {"median": median, "lower_quartile": lower, "upper_quartile": upper}

@@ -1,4 +1,4 @@
-"""Whole clips: one window frames to frames, long videos, several callers at once, and a cold start."""
+"""Times whole clips: one window, long videos, concurrent callers, and a cold start."""
 
 import tempfile
 import time
@@ -31,23 +31,23 @@ from hero_rt.spec.profile import Profile
 from hero_rt.video import VideoSource, create_video, open_video
 
 REPEATS = 5
-# the run that is verified warms up; on a GPU one more, as engines capture their graph in their second
+# the verified run warms up; on a GPU one more, because engines capture their graph in their second
 WARMUP = {"cpu": 0, "cuda": 1}
 MEMORY_STEPS = 2  # memory does not grow with the steps
 VIDEO_RUNS = 3
-FEW_STEPS = 4  # of a long video and of a cold start: steps are the other suites' subject
+FEW_STEPS = 4  # for long videos and cold starts, whose subject is not the steps
 PROCESSES = 3  # a contender
-LONGEST_REPEATED = 256  # frames: a longer clip is run once, and is many windows
-# past what `auto` would choose, to show the growth
+LONGEST_REPEATED = 256  # frames: a longer clip is run once
+# more than `auto` chooses, to show the growth
 LONGEST_JOINT = 4 * OutpaintRequest.model_fields["max_joint_frames"].default
 CALLERS_STEPS = 10
 CALLERS = (1, 2, 4)
 
 
 def end_to_end(context: Context) -> Iterator[Case]:
-    """A window of frames to frames: prepare, denoise and decode apart, video I/O apart, memory apart.
+    """Time one window. Figures give prepare, denoise, decode, video I/O and memory separately.
 
-    The clip is one window long, so that its time is the latency to the first finished window too.
+    The clip has one window, so its time is also the latency to the first finished window.
     """
     with context.contenders() as sets:
         for profile in context.settings.profiles():
@@ -61,7 +61,7 @@ def end_to_end(context: Context) -> Iterator[Case]:
 
 
 def peak_memory(context: Context, name: str, engines: EngineSet, profile: Profile) -> dict[str, float]:
-    """Of a run in a fresh process: weights, what crosses submodules' boundaries, and scratch, the rest of the peak."""
+    """Measure memory in a fresh process: weights, tensors between submodules, and the rest (scratch)."""
     settings = context.settings
     seen = context.fresh(name, engines, profile, profile.frames, MEMORY_STEPS, "joint")()
     boundary = boundary_bytes(settings.preset, settings.dtype, profile)
@@ -96,7 +96,7 @@ def measure_clip(
 
 
 class ClipRun(NamedTuple):
-    """latents: final, [F, 4, h, w] on the CPU; frames: uint8 [F, H, W, 3]; phases: seconds by name."""
+    """Final latents [F, 4, h, w] on the CPU, frames uint8 [F, H, W, 3], and seconds by phase."""
 
     latents: Tensor
     frames: np.ndarray
@@ -104,7 +104,7 @@ class ClipRun(NamedTuple):
 
 
 def run_clip(engines: EngineSet, clip: VideoSource, request: OutpaintRequest) -> ClipRun:
-    """Run one window, its phases timed from outside: nothing is synchronised once a step."""
+    """Run one window and time its phases from outside. No step synchronises the device."""
     at: dict[str, float] = {}
     latents: list[Tensor] = []
 
@@ -125,7 +125,7 @@ def run_clip(engines: EngineSet, clip: VideoSource, request: OutpaintRequest) ->
 
 
 def video_io(clock: Clock, result: np.ndarray, source: np.ndarray) -> dict[str, float]:
-    """Seconds to decode the source's window from H.264, and to encode the result's. Engines have no part in it."""
+    """Measure seconds to decode the source from H.264 and to encode the result. No engine runs."""
 
     def write(frames: np.ndarray) -> None:
         with create_video(path, frames.shape[2], frames.shape[1], FRAME_RATE) as writer:
@@ -144,9 +144,9 @@ def video_io(clock: Clock, result: np.ndarray, source: np.ndarray) -> dict[str, 
 
 
 def long_video(context: Context) -> Iterator[Case]:
-    """Cost and memory against the number of frames: streaming, whose cost is a window's, and joint, which grows.
+    """Time stream and joint mode against the number of frames.
 
-    The first size without guidance: both scale every window alike.
+    Only the first size without guidance runs, because size and guidance scale every window alike.
     """
     profile, lengths = context.settings.first_profile(), context.settings.frames
     with context.contenders() as sets:
@@ -158,7 +158,7 @@ def long_video(context: Context) -> Iterator[Case]:
 
 
 def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: int, sets: dict[str, EngineSet]) -> Case:
-    """One clip of `num_frames` a contender; the first frames and the last window are compared with the truth's."""
+    """Time a clip of `num_frames` per contender. The first frames and the last window are verified."""
     want = Ends(outpaint_pan(Outpainter(context.truth), profile, num_frames, FEW_STEPS, mode))
     clip, request = pan_for(profile, num_frames, FEW_STEPS, mode)
     plan = resolve(request, clip, context.truth)
@@ -170,13 +170,13 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
         return {
             "seconds_per_frame": median(run.total for run in timed) / num_frames,
             "first_window_s": median(run.first_window for run in timed),
-            "prepared_bytes": held * (1 if mode == "stream" else windows),  # of the windows that are held at once
+            "prepared_bytes": held * (1 if mode == "stream" else windows),  # the windows that are held at once
             "peak_bytes": max(run.peak_bytes for run in timed),
         }
 
     contenders = {}
     for name, engines in sets.items():
-        # warm: no call is warmer than another, so the verified one is timed too
+        # the process warms up by itself, so the verified call is timed too
         call = context.fresh(name, engines, profile, num_frames, FEW_STEPS, mode, True)
         contenders[name] = Contender(verified_counts(call), partial(check_ends, context, want), figures)
     case_name = context.case_name(profile, FEW_STEPS, "steps", mode, num_frames, "frames")
@@ -186,9 +186,9 @@ def measure_length(context: Context, profile: Profile, mode: Mode, num_frames: i
 
 
 def callers(context: Context) -> Iterator[Case]:
-    """Throughput of one outpainter that callers share: 1, 2 and 4 sessions at once, each in a thread of its own.
+    """Measure the throughput of one shared outpainter: 1, 2 and 4 sessions at once, a thread each.
 
-    The first size without guidance. Every contender does the work of four sessions, by so many at a time.
+    Only the first size without guidance runs. Every contender runs four sessions in all.
     """
     profile, clips = context.settings.first_profile(), max(CALLERS)
     with context.contenders() as sets:
@@ -211,21 +211,21 @@ def outpaint_clip(outpainter: Outpainter, profile: Profile, seed: int) -> np.nda
 
 
 def at_once(callers: int, outpaint: Callable[[int], np.ndarray]) -> list[np.ndarray]:
-    """As many sessions as the most callers have, `callers` at a time."""
+    """Run four sessions, `callers` at a time."""
     with ThreadPoolExecutor(callers) as threads:
         return list(threads.map(outpaint, range(max(CALLERS))))
 
 
 def equal(got: list[np.ndarray], want: list[np.ndarray]) -> Verification:
-    """Each session's frames to the bit: callers must not meet."""
+    """Compare the frames of each session bit by bit."""
     differing = sum(not np.array_equal(*pair) for pair in zip(got, want, strict=True))
     return Verification(against="one after another", relative_l2=float(differing), limit=0.0, passed=differing == 0)
 
 
 def cold_start(context: Context) -> Iterator[Case]:
-    """In a fresh process, from opening engines to the first finished window: nothing is warm.
+    """Time a fresh process from opening engines to the first finished window.
 
-    The time is from opening on, and figures tell its parts and the process's start. Files may lie in a cache.
+    Figures give the parts and the start of the process. Files may be in the system's cache.
     """
     parts = {"process_s": "start", "open_s": "open", "first_window_s": "first_window"}
 

@@ -1,7 +1,7 @@
-"""Fused temporal attention in GB/s against a copy, and against eager and torch.compile.
+"""Times fused temporal attention against a copy, eager and torch.compile.
 
-The four levels of a preset at its window, with and without guidance. Every form is compared with the reference in
-twice the precision. The fused kernel needs a GPU; on a CPU the operator runs its composed form, under its own name.
+Cases are the four levels of a preset, with and without guidance. Every form is compared with the reference in twice
+the precision. The fused kernel needs a GPU. On a CPU the operator runs its composed form under its own name.
 """
 
 import math
@@ -24,14 +24,14 @@ from hero_kernels.temporal_attention_im3.reference import temporal_attention_im3
 from hero_rt.engines.manifest import DTYPES
 
 ALPHA = 0.3
-# of the worst token: rounding of P and of the result
+# for the worst token: rounding of P and of the result
 TOLERANCE = {"fp16": 2e-3, "fp32": 1e-5}
 ROUNDS = 5, 50
-LEAST_CALLS = 8  # in a row on a GPU: the events and a graph's launch take as long as a small kernel
+LEAST_CALLS = 8  # calls per turn on a GPU: events and the launch of a graph take as long as a small kernel
 
 
 class Operands(NamedTuple):
-    """[G·B, F, S, C] of one level."""
+    """The shape [G·B, F, S, C] of one level."""
 
     name: str
     shape: tuple[int, int, int, int]
@@ -40,7 +40,7 @@ class Operands(NamedTuple):
 
     @property
     def work(self) -> Work:
-        """q, k, v read and o written once; two products of F x F x d a head and token."""
+        """Return the work: q, k, v and o cross memory once; two products of F x F x d per head and token."""
         batch, frames, tokens, channels = self.shape
         num_bytes = 4 * batch * frames * tokens * channels * DTYPES[self.dtype].itemsize
         return Work(flops=4 * batch * tokens * frames**2 * channels, bytes=num_bytes)
@@ -52,9 +52,9 @@ class Operands(NamedTuple):
 
 
 def rotation(form: Callable[..., Tensor], copies: Sequence[tuple]) -> Callable[[], Tensor]:
-    """Call `form` on one copy of its operands after another, each with a result of its own, kept until its next turn.
+    """Return a call that runs `form` on each copy of its operands in turn. Each copy keeps its own result.
 
-    So what a turn of all copies reads and writes is in memory, where it is more than the second-level cache holds.
+    If all copies together exceed the second-level cache, every call reads from and writes to memory.
     """
     turns, results = cycle(enumerate(copies)), {}
 
@@ -67,7 +67,7 @@ def rotation(form: Callable[..., Tensor], copies: Sequence[tuple]) -> Callable[[
 
 
 def calls_a_turn(operands: Operands, device: torch.device) -> int:
-    """As many as make twice the second-level cache; one on a CPU."""
+    """Return how many calls touch twice the second-level cache. It is 1 on a CPU."""
     if device.type != "cuda":
         return 1
     cache = torch.cuda.get_device_properties(device).L2_cache_size
@@ -75,7 +75,7 @@ def calls_a_turn(operands: Operands, device: torch.device) -> int:
 
 
 def levels(settings: Settings) -> list[Operands]:
-    """Every operand shape that a step at these profiles meets."""
+    """Return every operand shape of a step at these profiles."""
     config, found = settings.config, []
     for profile in settings.profiles():
         sizes = zip(config.level_sizes(profile.height, profile.width), config.block_out_channels, strict=True)
@@ -87,7 +87,7 @@ def levels(settings: Settings) -> list[Operands]:
 
 
 class Bench:
-    """One level's operands on a device, in as many copies as a turn has calls."""
+    """Holds the operands of one level on a device, a copy for each call of a turn."""
 
     def __init__(self, context: Context, operands: Operands):
         self.context, self.operands = context, operands
@@ -101,7 +101,7 @@ class Bench:
         return Contender(rotation(form, self._copies), self._check)
 
     def copy(self) -> Contender:
-        """A copy that moves as many bytes: half of them read, half written."""
+        """Return a call that copies as many bytes: half read, half written."""
         source = torch.cat([self.q, self.k])
         halves = [(torch.empty_like(source), source.clone()) for _ in range(self.calls)]
         return Contender(rotation(Tensor.copy_, halves), partial(same, want=source))
@@ -114,7 +114,7 @@ class Bench:
 def kernels(context: Context) -> Iterator[Case]:
     for operands in levels(context.settings):
         bench = Bench(context, operands)
-        torch._dynamo.reset()  # past eight shapes torch.compile would stop compiling and run eager
+        torch._dynamo.reset()  # after eight shapes torch.compile would run eager
         contenders = {
             "eager": bench.form(composed),
             "compile": bench.form(torch.compile(composed, fullgraph=True, dynamic=False)),
@@ -127,7 +127,7 @@ def kernels(context: Context) -> Iterator[Case]:
 
 
 def checker(operands: Operands, q: Tensor, k: Tensor, v: Tensor, alpha: Tensor) -> Callable[[Tensor], Verification]:
-    """Judges by the relative L2 error of the worst token: one that is wrong must not drown in the others."""
+    """Return a check of the worst token's relative L2 error. A mean over tokens would hide one wrong token."""
     wider = {"fp16": torch.float32, "fp32": torch.float64}[operands.dtype]
     want = reference(q.to(wider), k.to(wider), v.to(wider), alpha, operands.num_heads).double()
     norms, limit = want.norm(dim=-1), TOLERANCE[operands.dtype]
@@ -147,10 +147,10 @@ def same(got: Tensor, want: Tensor) -> Verification:
 
 
 def with_bandwidth(case: Case) -> Case:
-    """Bandwidth of each contender, and its share of the copy's."""
+    """Add the bandwidth of each contender, and its share of the copy's bandwidth."""
     copy = case.find("copy")
     if copy is not None:
-        copy.ratio = None  # it does other work
+        copy.ratio = None  # the copy does other work
     for m, timing in case.timed():
         if case.work is not None:
             m.figures["bytes_per_s"] = case.work.bytes / timing.median
@@ -160,7 +160,7 @@ def with_bandwidth(case: Case) -> Case:
 
 
 def tune(operands: Operands, context: Context) -> Case:
-    """Every listed configuration against the default one: what default_config should say. Needs a GPU."""
+    """Time every listed configuration against the default. The fastest belongs into default_config. Needs a GPU."""
     from hero_kernels.temporal_attention_im3.triton import CONFIGS, default_config, temporal_attention_im3
 
     bench = Bench(context, operands)

@@ -1,4 +1,4 @@
-"""One denoising step on a prepared window: every way to run it, and what the cache saves it."""
+"""Times one denoising step on a prepared window, with every engine format and every kind of cache."""
 
 import json
 import tempfile
@@ -27,11 +27,11 @@ from hero_rt.stages.prepare import prepare_window
 
 ROUNDS = 3, 20
 TIMESTEP = 501.0
-OPERATORS = 15  # of a profile, the longest
+OPERATORS = 15  # the longest of a profile
 
 
 def unet_step(context: Context) -> Iterator[Case]:
-    """One denoising step on a prepared window: both baselines, torch.compile and every engine format."""
+    """Time one denoising step: both baselines, torch.compile and every engine format."""
     settings, clock = context.settings, device_clock(context.device)
     with context.contenders(compiled=True) as sets:
         for profile in settings.profiles():
@@ -58,10 +58,10 @@ def _operators(
 
 
 class PreparedStep:
-    """A window's constants and a noisy sample, from the truth, in the dtype that contenders read."""
+    """Holds constants of a window and a noisy sample, made by the reference, in the dtype of the run."""
 
     def __init__(self, context: Context, profile: Profile, *kinds: type[EagerEngines]):
-        """kinds: whose constants are prepared too, beside those of the step that everything is cached for."""
+        """kinds: further engine sets whose constants are prepared."""
         self.context, self.profile = context, profile
         clip, request = pan_for(profile, profile.frames, steps=1)
         frames = clip.stack()
@@ -77,7 +77,7 @@ class PreparedStep:
             self.want = step.run(binding, **self._given)["noise_pred"]
 
     def of(self, engines: EngineSet) -> Callable[[], Tensor]:
-        """The step of an engine whose constants are bound."""
+        """Return a call that runs the step of an engine, with its constants bound."""
         engine = engines.open("unet_step", self.profile)
         constants = {name: spec for name, spec in engine.inputs.items() if name not in self._given}
         binding = engine.bind({name: self.constants[name].to(spec.dtype) for name, spec in constants.items()})
@@ -88,7 +88,7 @@ class PreparedStep:
 
 
 def caching(context: Context) -> Iterator[Case]:
-    """What the cache saves a step: RefNet and flow encoder every step, raw features kept, projections kept."""
+    """Time a step with nothing cached, raw features cached, and projections cached."""
     kinds = {BASELINE: EagerEngines, "eager-raw-features": RawFeatureEngines, UNCACHED: UncachedEngines}
     sets = {name: kind(context.model) for name, kind in kinds.items()}
     for profile in context.settings.profiles():
@@ -103,9 +103,9 @@ def caching(context: Context) -> Iterator[Case]:
 
 
 def profile_operators(call: Callable[[], object], device: torch.device) -> list[OperatorTime]:
-    """The longest operators of one warm call: kernels on a GPU, whoever launched them; PyTorch's own on a CPU.
+    """Return the longest operators of one warm call: all kernels on a GPU, PyTorch's operators on a CPU.
 
-    Empty where PyTorch sees less than half of the time: compiled code and other libraries on a CPU.
+    The list is empty if PyTorch sees less than half of the time, as for compiled code on a CPU.
     """
     on_gpu = device.type == "cuda"
     call()
@@ -116,7 +116,7 @@ def profile_operators(call: Callable[[], object], device: torch.device) -> list[
         synchronize(device)
         elapsed = time.perf_counter() - started
     events = seen.key_averages()
-    if on_gpu:  # a user annotation spans kernels that are listed themselves
+    if on_gpu:  # a user annotation spans kernels that are listed too
         events = [e for e in events if e.device_type == DeviceType.CUDA and not e.is_user_annotation]
     times = [(e.key, e.count, (e.self_device_time_total if on_gpu else e.self_cpu_time_total) / 1e6) for e in events]
     if not on_gpu and sum(seconds for _, _, seconds in times) < elapsed / 2:
@@ -125,7 +125,7 @@ def profile_operators(call: Callable[[], object], device: torch.device) -> list[
 
 
 def profile_onnx(path: Path) -> list[OperatorTime]:
-    """The same of an ONNX file on the CPU, on random inputs, by ONNX Runtime's own profiler."""
+    """Return the longest operators of an ONNX file on the CPU by ONNX Runtime's profiler, on random inputs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -135,7 +135,7 @@ def profile_onnx(path: Path) -> list[OperatorTime]:
         options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         inputs = {i.name: random.normal(size=i.shape).astype(np.float32) for i in session.get_inputs()}
-        for _ in range(2):  # the first warms up
+        for _ in range(2):  # the first call warms up
             session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text())
     second = max(event["ts"] for event in events if event["name"] == "model_run")

@@ -200,7 +200,7 @@ def test_the_page_and_its_plots_are_written_with_the_notes(tmp_path, monkeypatch
     ]
     assert sorted(order, key=text.index) == order
     assert text.endswith(order[-1])
-    assert "Nothing on this page was measured on a GPU: **not yet measured on a GPU**" in text
+    assert "No figure on this page is from a GPU: **not yet measured on a GPU**" in text
     for name in ("cpu-step-time.png", "cpu-frames.png"):
         assert f"({IMAGES}/{name})" in text
         assert (docs / IMAGES / name).read_bytes().startswith(b"\x89PNG")

@@ -97,7 +97,7 @@ def test_a_run_that_is_cut_leaves_the_cases_that_it_finished(small_ceilings, mon
     (cut,) = read_run(out).suites
     assert [case.name for case in cut.cases] == ["first"]
     assert not cut.finished
-    assert any("The run was cut after these cases." in line for line in suite_section(cut))
+    assert any("The run ended early, after these cases." in line for line in suite_section(cut))
 
 
 @pytest.mark.parametrize(

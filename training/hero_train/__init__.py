@@ -1,1 +1,1 @@
-"""Training HERO: the paper's recipe, and the small recipe that made the checkpoint in hero_rt/checkpoints/hero-tiny."""
+"""Trains HERO by the paper's recipe, and hero-tiny by a small recipe."""

@@ -1,4 +1,4 @@
-"""Frames, and what the sampler makes of them, held in memory: a step then costs its arithmetic alone."""
+"""Keeps training frames, and latents that the sampler made from them, in memory."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ from hero_train.examples import random_task
 from hero_train.recipe import CropRecipe
 from hero_train.videos import VideoWindows
 
-HIDDEN = 0.6  # of a crop's cells, at least
+HIDDEN = 0.6  # smallest hidden share of a crop's cells
 
 
 class FrameBank:
     """`count` pairs of successive frames of `size` x `size` px from folders of videos, uint8 [count, 2, size, size, 3].
 
-    What it holds depends on the seed alone, a batch of crops on the seed and the step.
+    The frames depend only on the seed. A batch of crops depends on the seed and the step.
     """
 
     @classmethod
@@ -34,7 +34,7 @@ class FrameBank:
         return cls(folders, recipe.pairs, recipe.size, recipe.seed, out / "state" / "frames.npy")
 
     def __init__(self, folders: list[Path], count: int, size: int, seed: int, kept: Path | None = None):
-        """kept: An .npy file that the frames are written to, and read from by a run that is resumed."""
+        """kept: .npy file for the frames. A resumed run reads it."""
         if kept is not None and kept.exists():
             self.pairs = np.load(kept)
         else:
@@ -48,10 +48,10 @@ class FrameBank:
         self.seed = seed
 
     def crops(self, step: int, count: int, size: int, frames: int = 1) -> Tensor:
-        """`count` random squares of `size` px, of one frame or of two successive ones: [count * frames, 3, size, size].
+        """Return `count` random squares of `size` px of one or two successive frames, [count * frames, 3, size, size].
 
-        In [-1, 1]. Half are mirrored, and the colours of every second one are shuffled: photographs are blue, green
-        and brown, and a red car came back yellow.
+        Values are in [-1, 1]. Half are mirrored. Every second one has its colour channels shuffled, because
+        photographs are mostly blue, green and brown: without it a red car was decoded as yellow.
         """
         rng = np.random.default_rng((self.seed, step, 2))
         found = []
@@ -63,28 +63,27 @@ class FrameBank:
         return to_tensor(np.concatenate(found))
 
     def wholes(self, count: int) -> Tensor:
-        """The first frames of `count` pairs, uncut: [count, 3, size, size] in [-1, 1]."""
+        """Return the whole first frames of `count` pairs, [count, 3, size, size] in [-1, 1]."""
         return to_tensor(self.pairs[:count, 0])
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:
-    """uint8 [N, H, W, 3] to [N, 3, H, W] in [-1, 1]."""
-    return to_signed(frames).contiguous(memory_format=torch.channels_last)  # a third of a step on a CPU
+    """Convert uint8 [N, H, W, 3] to float [N, 3, H, W] in [-1, 1]."""
+    return to_signed(frames).contiguous(memory_format=torch.channels_last)  # saves a third of a step on a CPU
 
 
 class SampledBank:
-    """`count` windows of `size` x `size` px, sides of them hidden and sampled again in `sampling_steps` DDIM steps.
+    """Samples the hidden sides of `count` windows of `size` x `size` px in `sampling_steps` DDIM steps.
 
-    frames: uint8 [count, F, size, size, 3], what was there; latents: float32 [count, F, 4, size/8, size/8], what was
-    sampled, in the VAE's own scale; hidden: bool [count, size/8, size/8]. All of it depends on the weights and the
-    seed alone.
+    frames: the truth, uint8 [count, F, size, size, 3]. latents: the samples in the VAE's own scale, float32
+    [count, F, 4, size/8, size/8]. hidden: bool [count, size/8, size/8]. They depend only on the weights and the seed.
     """
 
     def __init__(
         self, model: HeroModel, folders: list[Path], count: int, size: int, seed: int, sampling_steps: int = 10
     ):
         if size % VAE_SCALE:
-            raise UsageError(f"windows of {size} px a side are no whole latent cells; take a multiple of {VAE_SCALE}")
+            raise UsageError(f"windows of {size} px a side: use a multiple of {VAE_SCALE}, the latent cell")
         windows = VideoWindows(folders, model.config.num_frames, size, seed, count)
         outpainter = Outpainter(EagerEngines(model))
         outpainter.set_progress_bar_config(disable=True)
@@ -105,16 +104,16 @@ class SampledBank:
         self.hidden = torch.stack(hidden)
 
     def crops(self, step: int, count: int, size: int) -> tuple[Tensor, Tensor]:
-        """`count` squares of `size` px of two successive frames, mostly hidden, as they were and as sampled latents.
+        """Return `count` mostly hidden squares of `size` px of two successive frames: the truth, and sampled latents.
 
-        Returns [2·count, 3, size, size] in [-1, 1] and [2·count, 4, size/8, size/8]; the same for the same step.
-        Raises UsageError where no square of that size is hidden enough.
+        Shapes: [2·count, 3, size, size] in [-1, 1], and [2·count, 4, size/8, size/8]. Equal steps give equal squares.
+        Raises UsageError if no square of that size is hidden enough.
         """
         cells = size // VAE_SCALE
         share = torch.nn.functional.avg_pool2d(self.hidden[:, None].float(), cells, 1)[:, 0]
         places = (share >= HIDDEN).nonzero().tolist()
         if not places:
-            raise UsageError(f"no square of {size} px is hidden in any of {len(self.hidden)} windows; take more")
+            raise UsageError(f"no square of {size} px is hidden in any of {len(self.hidden)} windows; use more windows")
         rng = np.random.default_rng((self.seed, step, 4))
         frames, latents = [], []
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""The hero-train command."""
+"""Defines the command hero-train."""
 
 import json as json_module
 import shlex
@@ -29,7 +29,7 @@ app = typer.Typer(
 console = Console(stderr=True)
 figures = Console(soft_wrap=True, highlight=False)
 
-Videos = Annotated[list[Path], typer.Option(help="A folder of videos; repeat it, each has an equal share.")]
+Videos = Annotated[list[Path], typer.Option(help="A folder of videos; repeatable, with equal shares.")]
 Checkpoint = Annotated[str, typer.Argument(help="Where the weights start: a folder or a Hub id.")]
 Out = Annotated[Path, typer.Option(help="The checkpoint to write.")]
 Held = Annotated[list[Path], typer.Argument(help="Held-out videos; 16 frames of each are used.")]
@@ -40,12 +40,12 @@ Page = Annotated[Path | None, typer.Option(help="Write the page for docs/ here."
 @app.command()
 @with_options(ClipOptions)
 def synthesize(
-    photos: Annotated[list[Path], typer.Argument(help="Folders of photographs, searched to the bottom.")],
+    photos: Annotated[list[Path], typer.Argument(help="Folders of photographs, with their subfolders.")],
     out: Annotated[Path, typer.Option(help="Folder of the clips.")],
     cutouts: Annotated[list[Path] | None, typer.Option(help="A folder of PNG cut-outs to move; repeatable.")] = None,
     **options: Any,
 ) -> None:
-    """Make clips from photographs: pans, zooms, turns, parallax, changing light, grain and things that move."""
+    """Make clips from photographs: pans, zooms, turns, parallax, changing light, grain and moving objects."""
     from hero_train import synthesize as module
 
     asked, found = parse_options(ClipOptions, options), module.photographs(photos)
@@ -60,10 +60,10 @@ def autoencoder(
     videos: Videos,
     out: Out,
     preset: Annotated[str, typer.Option(help="The networks' sizes.")] = "hero-tiny",
-    start: Annotated[str | None, typer.Option(help="A checkpoint to go on from, in place of the preset.")] = None,
+    start: Annotated[str | None, typer.Option(help="A checkpoint to start from, in place of the preset.")] = None,
     **options: Any,
 ) -> None:
-    """Train a VAE from nothing, into a checkpoint whose other networks are fresh: where no weights are public."""
+    """Train a VAE from random weights. The other networks of the checkpoint stay random."""
     from hero_rt.models.hero import HeroModel
     from hero_train.banks import FrameBank
     from hero_train.small_parts import train_autoencoder
@@ -77,7 +77,7 @@ def autoencoder(
 @app.command()
 @with_options(EncoderRecipe)
 def image_encoders(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
-    """Train both image encoders: to tell a padded canvas from others by what its whole scene looks like."""
+    """Train both image encoders to match a padded canvas with the whole frame it was cut from."""
     from hero_train.small_parts import train_image_encoders
     from hero_train.videos import VideoWindows
 
@@ -90,14 +90,14 @@ def image_encoders(checkpoint: Checkpoint, videos: Videos, out: Out, **options: 
 @app.command()
 @with_options(DecoderRecipe)
 def decoder(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
-    """Train the VAE's decoder a second time, alone, to draw texture; the latents, and what learned on them, stay."""
+    """Train only the VAE's decoder again, to draw texture. The latents do not change, so trained networks fit."""
     _train_decoder(parse_options(DecoderRecipe, options), checkpoint, videos, out)
 
 
 @app.command()
 @with_options(TextureRecipe)
 def texture(checkpoint: Checkpoint, videos: Videos, out: Out, **options: Any) -> None:
-    """Train the VAE's decoder a third time, alone, on what the checkpoint's own sampler makes: that is smoother."""
+    """Train only the VAE's decoder a third time, on sampled latents, which are smoother than encoded ones."""
     _train_decoder(parse_options(TextureRecipe, options), checkpoint, videos, out)
 
 
@@ -121,7 +121,7 @@ Examples:
 
 [bold]hero-train outpainter start --videos synthetic --videos real --out run --steps 6000 --size 128[/bold]
 
-The same line again goes on where it was stopped. Several GPUs: [bold]accelerate launch -m hero_train.cli[/bold].
+The same command resumes a stopped run. Several GPUs: [bold]accelerate launch -m hero_train.cli[/bold].
 """
 )
 @with_options(Recipe)
@@ -129,7 +129,7 @@ def outpainter(
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="Folder of the run: log.jsonl, state/ and model/.")],
     ofe_timestep: Annotated[str | None, typer.Option(help="Ablation: 'synced' feeds the flow encoder t.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: the GPU, if any.")] = None,
     **options: Any,
 ) -> None:
     """Train the UNet, the RefNet, the flow encoder and the image projection (HERO, Eq. 1)."""
@@ -151,7 +151,7 @@ def pack(
     checkpoint: Annotated[Path, typer.Argument(help="The model folder of a run.")],
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
 ) -> None:
-    """Write a checkpoint in half precision: half the size, for handing on."""
+    """Write a checkpoint in half precision, for distribution."""
     import torch
 
     _model(checkpoint, dtype=torch.float16).save_pretrained(out)
@@ -166,13 +166,13 @@ def evaluate(
     ratio: Annotated[list[float] | None, typer.Option(help="Hidden fraction of the width; repeatable.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 10,
     size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = 128,
-    seeds: Annotated[int, typer.Option(min=1, help="Initial noises of every clip; figures are means over them.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="Initial noises per clip; figures are means over these.")] = 4,
     json: Json = None,
     page: Page = None,
 ) -> None:
-    """Outpaint held-out clips and camera pans; PSNR, SSIM and texture beside edge, reflection and Telea.
+    """Outpaint held-out clips and camera pans, and compare with edge, reflection and Telea.
 
-    Figures of the hidden region. LPIPS and AAFS are added where their networks can be had, and named where not.
+    Figures (PSNR, SSIM, texture) are of the hidden region. LPIPS and AAFS are added if their networks are available.
     """
     from hero_rt.outpainter import Outpainter
     from hero_train.evaluation.evaluate import evaluate
@@ -199,15 +199,15 @@ class AblationOptions(BaseModel):
 @app.command()
 @with_options(AblationOptions)
 def ablations(
-    start: Annotated[Path, typer.Argument(help="Where every variant starts: VAE and image encoders trained.")],
+    start: Annotated[Path, typer.Argument(help="Checkpoint with trained VAE and image encoders.")],
     videos: Held,
     train_on: Annotated[list[Path], typer.Option(help="A folder of training videos; repeatable.")],
-    out: Annotated[Path, typer.Option(help="Folder of the runs; run again to go on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs; the same command resumes.")],
     json: Annotated[Path, typer.Option(help="Write the figures here.")],
     page: Page = None,
     **options: Any,
 ) -> None:
-    """Train the paper's ablations (Tables 4, 5 and 7) at a small scale, and measure each. Hours."""
+    """Train and measure the paper's ablations (Tables 4, 5 and 7) at a small scale. This takes hours."""
     from hero_train.ablations.variants import RECIPE, AblationRun, run_variants
     from hero_train.evaluation.pages import ablations_page
 
@@ -242,7 +242,7 @@ def _model(checkpoint: str | Path, **options: Any) -> "HeroModel":
 
 
 def _finish(model: "HeroModel", out: Path, note: str = "") -> None:
-    """Write the checkpoint, then remove the states that led to it."""
+    """Write the checkpoint, then remove the states of the run."""
     model.save_pretrained(out)
     shutil.rmtree(out / "state", ignore_errors=True)
     console.print(f"wrote {out}{note}")
@@ -251,7 +251,7 @@ def _finish(model: "HeroModel", out: Path, note: str = "") -> None:
 def _write(
     results: dict[str, Any], json: Path | None, page: Path | None, render: Callable[..., str], command: list[Any]
 ) -> None:
-    """Write the figures, and the page that shows them and the command."""
+    """Write the figures, and the page with figures and command."""
     if json is not None:
         json.write_text(json_module.dumps(results, indent=1) + "\n")
     if page is not None:

@@ -1,4 +1,4 @@
-"""A window of frames as the training step reads it: what is hidden, and every condition made as inference makes it."""
+"""Makes training examples: a window, its hidden part, and the conditions as inference makes them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,23 +15,23 @@ from hero_rt.stages.flow import optical_flow
 from hero_rt.stages.prepare import clip_pixels, window_inputs
 from hero_train.videos import VideoWindows
 
-MIN_RATIO, MAX_RATIO = 0.15, 0.78  # of an axis; the paper evaluates at 0.25 and 0.666
-KNOWN_FRAMES_SHARE = 0.3  # of the windows; what `stream` mode meets from its second window on
+MIN_RATIO, MAX_RATIO = 0.15, 0.78  # hidden share of an axis; the paper evaluates at 0.25 and 0.666
+KNOWN_FRAMES_SHARE = 0.3  # share of windows with known first frames, as in `stream` mode from its second window on
 ONE_SIDED_SHARE = 0.25
 MIN_SOURCE = 16  # px an axis, for optical flow
 
 
 class Task(NamedTuple):
-    """canvas: where the source lies; known_frames: how many first frames are known whole."""
+    """canvas: position of the source; known_frames: number of first frames that are known as a whole."""
 
     canvas: Canvas
     known_frames: int
 
 
 def random_task(width: int, height: int, rng: np.random.Generator) -> Task:
-    """OPV, OPH or OPC of a random ratio, split evenly, unevenly or to one side; at least one latent cell is hidden.
+    """Draw OPV, OPH or OPC with a random ratio and split. At least one latent cell is hidden.
 
-    width, height: of the whole frame in pixels, of which the source is a part.
+    width, height: of the whole frame in pixels. The source is a part of it.
     """
     task = rng.choice(["OPV", "OPH", "OPC"], p=[0.5, 0.25, 0.25])
     left, right = _two_sides(width, rng) if task in ("OPV", "OPC") else (0, 0)
@@ -54,9 +54,9 @@ def _two_sides(extent: int, rng: np.random.Generator) -> tuple[int, int]:
 
 
 class TrainingExamples(Dataset[dict[str, Tensor]]):
-    """Item i depends on (seed, i) alone: that is what makes a resumed run see what the killed one would have.
+    """Item i depends only on (seed, i), so a resumed run sees the same items.
 
-    What `training_example` returns, and skipped: int64 [], videos that did not decode.
+    An item is that of `training_example`, and skipped: int64 [], the number of videos that did not decode.
     """
 
     def __init__(self, config: HeroConfig, folders: list[Path], size: int, seed: int, length: int):
@@ -74,9 +74,9 @@ class TrainingExamples(Dataset[dict[str, Tensor]]):
 
 
 def training_example(window: np.ndarray, task: Task, config: HeroConfig) -> dict[str, Tensor]:
-    """window: uint8 [F, H, W, 3], whole frames, of which `task` hides a part; config: the model's.
+    """Make one example. window: whole frames, uint8 [F, H, W, 3]; `task` hides a part of them.
 
-    Returns target: [F, 3, H, W] in [-1, 1], the whole frames; frames, mask, flow_mask: as `WindowInputs`;
+    Returns target: the whole frames, [F, 3, H, W] in [-1, 1]; frames, mask, flow_mask: as in `WindowInputs`;
     pixel_values [F, 3, 224, 224].
     """
     source = np.ascontiguousarray(task.canvas.source_of(window))

@@ -1,8 +1,8 @@
-"""The losses of the small VAE, and of its decoder when it is trained again, alone, to draw a likely picture.
+"""Defines the losses of the small VAE, and of its decoder when only that is trained again.
 
-Eight by eight pixels in four numbers leave texture undetermined, and the losses that compare pixels answer with a blur.
-A sampler's latents are not an encoder's either: they hold some noise, and a decoder that never saw any draws it as
-blotches. Where they are smooth a decoder that has seen encoded latents alone draws a blur.
+A latent cell has four numbers for 8 x 8 pixels, so texture is undetermined, and losses that compare pixels lead to a
+blur. Sampled latents also differ from encoded latents. They hold some noise, which a decoder draws as blotches if it
+never saw noise. And they are smoother, which leads to a blur if the decoder saw only encoded latents.
 """
 
 import math
@@ -15,34 +15,34 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-CELL = 8  # px a side of what one latent cell sees
+CELL = 8  # pixels a side of one latent cell
 VAE_WEIGHTS = {"l1": 1.0, "gradient": 0.5, "colour": 2.0, "energy": 0.5, "kl": 3e-4}
-TRANSFORMED_SHARE = 0.25  # of the steps: these decode a scaled and turned latent image
+TRANSFORMED_SHARE = 0.25  # share of steps that decode a scaled and rotated latent image
 SCALES = (0.5, 0.75, 1.0)
-LATENT_NOISE = 0.1  # largest deviation of the noise on the latents, of their own
+LATENT_NOISE = 0.1  # largest standard deviation of noise on the latents, relative to theirs
 DECODER_WEIGHTS = {"coarse": 1.0, "l1": 0.3, "gradient": 0.2, "energy": 0.5, "contrast": 0.2}
-DECODER_WEIGHTS |= {"change": 0.1, "features": 2.0, "adversarial": 0.1}  # of pairs, and by the discriminator
+DECODER_WEIGHTS |= {"change": 0.1, "features": 2.0, "adversarial": 0.1}  # terms of pairs, and of the discriminator
 SAMPLED_ENERGY = 1.3  # sampled latents are smoother than encoded ones: they decode to 0.77 of the energy
 DECODER_NOISE = 0.3  # standard deviation, of latents of variance 1; hero-tiny's sampler leaves 0.1 to 0.15
 Judgement = tuple[list[Tensor], list[Tensor]]  # logits, features
 SAMPLED_WEIGHTS = {"kept": 1.0, "energy": 0.4, "spread": 0.5, "lively": 0.1, "adversarial": 0.1}
-# of the hidden frames' own. With 1 for both, the frames that it learns from get their texture; frames of other videos,
-# where the sampler is smoother still, get a third
+# goals relative to the hidden frames. With 1 for both, training frames get their texture, but other videos, whose
+# samples are smoother still, get a third of it
 ENERGY_GAIN, SPREAD_GAIN = 8.0, 3.2
 
 
 def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    """Returns the weighted sum of L1, gradient, colour, energy and KL, and each term.
+    """Return the weighted sum of L1, gradient, colour, energy and KL, and each term.
 
-    The texture energy is the local mean of the squared gradient: a decoder that cannot place a blade of grass may
-    still draw grass, where L1 alone would have it blur. In a quarter of the steps the latents are scaled and turned,
-    and the decoder must return the frames scaled and turned (EQ-VAE, Kouzelis et al. 2025): a denoiser learns such
-    latents sooner. The latents carry a little noise, because a sampler leaves some.
+    Texture energy is the local mean of the squared gradient. It lets a decoder draw grass without placing every blade,
+    where L1 alone leads to a blur. In a quarter of the steps the latents are scaled and rotated, and the decoder must
+    return frames scaled and rotated alike (EQ-VAE, Kouzelis et al. 2025). A denoiser learns such latents sooner. Noise
+    is added to the latents, because a sampler leaves some.
 
     Args:
         vae: The autoencoder. It may run under autocast.
         frames: [N, 3, H, W] in [-1, 1].
-        generator: Of the noise and of the transformation.
+        generator: For noise and transformation.
     """
     posterior = DiagonalGaussianDistribution(vae.quant_conv(vae.encoder(frames)).float())
     noise, more = torch.randn(2, *posterior.mean.shape, generator=generator).to(frames)
@@ -56,7 +56,7 @@ def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Genera
     terms = {
         "l1": (decoded - frames).abs().mean(),
         "gradient": sum((a - b).abs().mean() for a, b in zip(gradients(decoded), gradients(frames), strict=True)),
-        # colour first: an untrained VAE spends hundreds of steps on edges in grey
+        # without this term an untrained VAE learns grey edges for hundreds of steps before colours
         "colour": (F.avg_pool2d(decoded, CELL) - F.avg_pool2d(frames, CELL)).abs().mean(),
         "energy": (energy(decoded) - energy(frames)).abs().mean(),
         "kl": posterior.kl().mean() / posterior.mean[0].numel(),
@@ -67,7 +67,7 @@ def autoencoder_loss(vae: AutoencoderKL, frames: Tensor, generator: torch.Genera
 
 @torch.no_grad()
 def latent_scale(vae: AutoencoderKL, batches: Iterator[Tensor]) -> float:
-    """1 / the latents' standard deviation: what brings them to the variance that the noise schedule assumes."""
+    """Return the factor that scales latents to variance 1, which the noise schedule assumes."""
     latents = torch.cat([vae.encode(frames).latent_dist.mode() for frames in batches])
     return 1 / float(latents.std())
 
@@ -82,14 +82,14 @@ def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def energy(x: Tensor) -> Tensor:
-    """Root of the mean squared gradient of each 8 x 8 px, [N, 1, H/8, W/8]."""
+    """Return the root mean squared gradient of each 8 x 8 pixels, [N, 1, H/8, W/8]."""
     dx, dy = gradients(x)
     squared = F.pad(dx, (0, 1)).square() + F.pad(dy, (0, 0, 0, 1)).square()
     return (F.avg_pool2d(squared.mean(1, keepdim=True), CELL) + 1e-6).sqrt()
 
 
 class PatchDiscriminator(nn.Module):
-    """Real or decoded, a logit for each patch of 18 and of 30 px (PatchGAN, Isola et al. 2017, with spectral norm)."""
+    """Classifies patches of 18 and 30 px as real or decoded (PatchGAN, Isola et al. 2017, spectral norm)."""
 
     def __init__(self):
         super().__init__()
@@ -109,12 +109,12 @@ class PatchDiscriminator(nn.Module):
 def decoder_loss(
     decoded: Tensor, frames: Tensor, judged: Judgement, wanted: Judgement
 ) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum of all terms, and each. decoded, frames: [2·N, 3, H, W], successive frames in pairs.
+    """Return the weighted sum of all terms, and each term. decoded, frames: [2·N, 3, H, W], pairs of successive frames.
 
-    judged, wanted: the discriminator's view of `decoded` and of `frames`.
+    judged, wanted: outputs of the discriminator for `decoded` and for `frames`.
 
-    L1 holds the picture, most of all the coarse one; how much texture there is, energy and contrast say, and what it
-    looks like, the discriminator: by its logits and by its features (feature matching, Wang et al. 2018).
+    L1, mostly of the coarse picture, keeps the content. Energy and contrast fix the amount of texture. The
+    discriminator fixes its look, by logits and by features (feature matching, Wang et al. 2018).
     """
     fake, seen = judged
     _, real = wanted
@@ -125,9 +125,9 @@ def decoder_loss(
         "l1": (decoded - frames).abs().mean(),
         "gradient": torch.stack([(a - b).abs().mean() for a, b in steps]).sum(),
         "energy": (energy(decoded) - energy(frames)).abs().mean(),
-        # where texture cannot be foreseen the energy's L1 settles for its median, and most of a frame is flat
+        # L1 of the energy leads to the median where texture is unpredictable, and most of a frame is flat
         "contrast": (_contrast(decoded) - _contrast(frames) - math.log(SAMPLED_ENERGY)).abs().mean(),
-        # texture that hangs in the air while the scene moves, or flickers where it does not
+        # penalises texture that stays in place while the scene moves, or flickers while it does not
         "change": (change(decoded) - change(frames)).abs().mean(),
         "features": torch.stack([(a - b.detach()).abs().mean() for a, b in layers]).mean(),
         "adversarial": -torch.stack([logits.mean() for logits in fake]).sum(),
@@ -137,15 +137,15 @@ def decoder_loss(
 
 
 def discriminator_loss(real: list[Tensor], decoded: list[Tensor]) -> Tensor:
-    """Hinge loss of the logits, summed over the patch sizes."""
+    """Return the hinge loss of the logits, summed over the patch sizes."""
     pairs = zip(real, decoded, strict=True)
     return torch.stack([F.relu(1 - a).mean() + F.relu(1 + b).mean() for a, b in pairs]).sum()
 
 
 def noisy(latents: Tensor, scaling_factor: float, generator: torch.Generator) -> Tensor:
-    """latents: the VAE's own, [2·N, 4, h, w] in pairs, plus noise of a random deviation a pair.
+    """Add noise to latents [2·N, 4, h, w] in the VAE's own scale. Each pair has its own standard deviation.
 
-    Uniform up to `DECODER_NOISE` of the scaled latents': a decoder of one deviation alone blurs what has less.
+    It is uniform up to `DECODER_NOISE` of the scaled latents. A decoder trained at one value blurs latents with less.
     """
     deviation = DECODER_NOISE / scaling_factor * torch.rand(len(latents) // 2, 1, 1, 1, generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
@@ -153,12 +153,12 @@ def noisy(latents: Tensor, scaling_factor: float, generator: torch.Generator) ->
 
 
 def _contrast(x: Tensor) -> Tensor:
-    """Logarithm of the mean squared gradient of the grey frame, [N]."""
+    """Return the logarithm of the mean squared gradient of the grey frame, [N]."""
     return torch.stack([d.square().mean((1, 2, 3)) for d in gradients(x.mean(1, keepdim=True))]).sum(0).add(1e-5).log()
 
 
 def change(x: Tensor) -> Tensor:
-    """Logarithm of the mean squared difference of the grey frames of each pair, [N]."""
+    """Return the logarithm of the mean squared difference of the grey frames of each pair, [N]."""
     first, second = x.mean(1).unflatten(0, (-1, 2)).unbind(1)
     return (second - first).square().mean((1, 2)).add(1e-4).log()
 
@@ -166,15 +166,15 @@ def change(x: Tensor) -> Tensor:
 def texture_loss(
     drawn: Tensor, before: Tensor, hidden: Tensor, logits: list[Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum of all terms, and each. All frames: [2·N, 3, H, W] in [-1, 1], successive ones in pairs.
+    """Return the weighted sum of all terms, and each term. Frames: [2·N, 3, H, W] in [-1, 1], in pairs.
 
-    drawn: the decoded samples; before: the same by the decoder as it was when this training began, which holds their
-    colours; hidden: the frames whose place they take; logits: the discriminator's, of `drawn`.
+    drawn: decoded samples. before: the same, decoded with the weights from before this training; they keep the colours.
+    hidden: the true frames. logits: of the discriminator, for `drawn`.
     """
     terms = {
         "kept": (F.avg_pool2d(drawn, 4) - F.avg_pool2d(before, 4)).abs().mean(),
-        # both of the whole batch: frame by frame, flat ones would ask for as much as all others. The energy alone goes
-        # into edges, as the mean of a square does; the mean of its root asks for texture between them
+        # means over the whole batch: per frame, flat frames would count as much as all others. Energy, the mean of a
+        # square, alone sharpens edges; the mean of its root adds texture between them
         "energy": (squared_gradient(drawn) / (ENERGY_GAIN * squared_gradient(hidden))).log().abs(),
         "spread": (energy(drawn).mean() / (SPREAD_GAIN * energy(hidden).mean())).log().abs(),
         "lively": (change(drawn) - change(hidden)).abs().mean(),
@@ -185,5 +185,5 @@ def texture_loss(
 
 
 def squared_gradient(frames: Tensor) -> Tensor:
-    """Mean over all of the squared gradient of the grey frames."""
+    """Return the mean squared gradient of the grey frames."""
     return torch.stack([d.square().mean() for d in gradients(frames.mean(1, keepdim=True))]).sum()

@@ -1,4 +1,4 @@
-"""A run of training steps: a moving average of the weights, and states from which it goes on exactly where it was."""
+"""Runs training steps with a moving average of the weights. A resumed run continues bit by bit."""
 
 import json
 import shutil
@@ -15,19 +15,19 @@ from hero_rt.errors import UsageError
 from hero_train.recipe import Recipe, SmallRecipe
 
 Learner = tuple[nn.Module, torch.optim.Optimizer]
-Terms = tuple[Tensor, dict[str, float]]  # a loss, and what it is the sum of
-Loss = Callable[[int], Terms]  # of a step
-SLOTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+Terms = tuple[Tensor, dict[str, float]]  # a loss and its terms
+Loss = Callable[[int], Terms]  # takes the step
+SLOTS = ("step", "exp_avg", "exp_avg_sq")  # the state of AdamW
 
 
 class Run:
-    """The steps of one recipe that are still to take, and all that they change."""
+    """The remaining steps of one recipe, and the state that they change."""
 
     def __init__(self, recipe: Recipe | SmallRecipe, folder: Path | None, trained: Learner, **others: Learner):
-        """Go on from the newest state in `folder`, where there is one. Without a folder nothing is saved.
+        """Resume from the newest state in `folder`, if any. Without a folder nothing is saved.
 
-        others: modules that are trained beside `trained`; their states are saved too. Raises UsageError where the
-        recipe changed in a way that would make another run of it.
+        others: further trained modules, whose states are saved too. Raises UsageError if the recipe differs in a field
+        that must not change.
         """
         self.recipe, self.folder = recipe, folder
         self.module, self.optimizer = trained
@@ -36,9 +36,9 @@ class Run:
         self.start = self._load()
 
     def steps(self, desc: str = "", save_more: Callable[[], None] | None = None, main: bool = True) -> Iterator[int]:
-        """Yield each step with its learning rate set; then update the average, and save where it is time to.
+        """Set the learning rate and yield each step. Then update the average, and save the state if it is due.
 
-        save_more: called after each state is written. Processes other than the `main` one show and save nothing.
+        save_more: called after each state is written. Only the `main` process shows progress and saves.
         """
         first, last = self.start, self.recipe.steps
         self.bar = tqdm(range(first, last), desc, initial=first, total=last, mininterval=1, disable=not main)
@@ -55,12 +55,12 @@ class Run:
                     save_more()
 
     def swap(self) -> None:
-        """Exchange the weights and their moving average."""
+        """Exchange the weights with their moving average."""
         for name, parameter in self.module.named_parameters():
             parameter.data, self.average[name] = self.average[name], parameter.data
 
     def _save(self, folder: Path, step: int) -> None:
-        """Write folder/step-<step> whole or not at all, then remove the older ones."""
+        """Write folder/step-<step> atomically, then remove older states."""
         tensors = {f"average/{name}": tensor for name, tensor in self.average.items()}
         for key, (module, optimizer) in self.learners.items():
             tensors |= {f"{key}model/{name}": tensor for name, tensor in module.state_dict().items()}
@@ -80,7 +80,7 @@ class Run:
 
     @torch.no_grad()
     def _load(self) -> int:
-        """Restore the newest state in place; returns its step, 0 where there is none."""
+        """Restore the newest state in place. Return its step, or 0 if there is none."""
         states = sorted(self.folder.glob("step-" + "[0-9]" * 7)) if self.folder else []
         if not states:
             return 0
@@ -88,7 +88,7 @@ class Run:
         saved, tensors = json.loads((newest / "state.json").read_text()), load_file(newest / "state.safetensors")
         try:
             if changes := self.recipe.changes_since(saved["recipe"], saved["step"]):
-                raise UsageError(f"{newest} was trained otherwise ({changes}); resume as it was, or use another --out")
+                raise UsageError(f"{newest} was trained otherwise ({changes}); repeat its settings, or change --out")
             for name, tensor in self.average.items():
                 tensor.copy_(tensors[f"average/{name}"])
             for key, (module, optimizer) in self.learners.items():
@@ -105,7 +105,7 @@ class Run:
 
 
 def check_finite(loss: Tensor, step: int) -> None:
-    """Raise UsageError for a loss that would ruin the weights."""
+    """Raise UsageError if the loss is not finite."""
     if not loss.isfinite():
         raise UsageError(f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate")
 
@@ -113,15 +113,15 @@ def check_finite(loss: Tensor, step: int) -> None:
 def minimise(
     module: nn.Module, loss: Loss, recipe: SmallRecipe, desc: str, state: Path | None, **others: Learner
 ) -> None:
-    """Train `module` in place; end with the moving average of its weights over the last few hundred steps.
+    """Train `module` in place. At the end its weights are their moving average over the last few hundred steps.
 
     Args:
-        module: What is trained and then frozen.
-        loss: The loss of a step and its terms.
-        recipe: Steps, rate and seed.
-        desc: What the progress bar says.
-        state: Folder of the states to go on from. Without it nothing is saved.
-        others: Modules that `loss` trains itself, with their optimisers; their states are saved too.
+        module: The module to train. It is frozen afterwards.
+        loss: Returns the loss of a step and its terms.
+        recipe: Steps, learning rate and seed.
+        desc: Label of the progress bar.
+        state: Folder of states to resume from. Without it nothing is saved.
+        others: Modules that `loss` trains itself, with their optimisers. Their states are saved too.
     """
     module.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(module.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)

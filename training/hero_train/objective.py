@@ -1,4 +1,4 @@
-"""HERO's training objective (Eq. 1): the noise of a window, predicted from everything that inference conditions on."""
+"""Computes HERO's training objective (Eq. 1) with the conditions of inference."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -19,14 +19,14 @@ FROZEN = ("vae", "image_encoder", "image_encoder_2")
 
 
 class HeroObjective(nn.Module):
-    """The trained parts, and the loss of one window.
+    """Holds the trained parts and computes the loss of one window.
 
-    The RefNet and the flow encoder run once a window and serve all its timesteps, as at inference; their gradients
-    add up over these.
+    The RefNet and the flow encoder run once per window for all its timesteps, as at inference. Their gradients sum over
+    the timesteps.
     """
 
     def __init__(self, model: HeroModel, scheduler: Any, known_weight: float):
-        """known_weight: of the loss where the frame is known; the composite discards what is predicted there."""
+        """known_weight: weight of the loss in known regions, whose prediction the composite discards."""
         super().__init__()
         self.config = model.config
         self.unet: UNet3D = model["unet"]
@@ -34,15 +34,14 @@ class HeroObjective(nn.Module):
         self.flow_encoder: FlowEncoder3D = model["flow_encoder"]
         self.image_projection: OpenClipProjection = model["image_projection"]
         self.train().requires_grad_(True)
-        self.frozen = {part: model[part] for part in FROZEN}  # in no state_dict
+        self.frozen = {part: model[part] for part in FROZEN}  # in a tuple, so that no state_dict holds it
         self.scheduler, self.known_weight = scheduler, known_weight
 
     @torch.no_grad()
     def hold_at_zero(self, patterns: Sequence[str]) -> None:
-        """Set parameters to zero for good, by shell patterns of their names. Raises UsageError where one fits none.
+        """Hold parameters at zero by shell patterns of their names. Raises UsageError if a pattern fits none.
 
-        What a network does not contribute while these are zero it never will: an ablation that needs nothing of the
-        runtime.
+        The network is then trained without them, so the runtime needs no change for an ablation.
         """
         for pattern in patterns:
             held = [parameter for name, parameter in self.named_parameters() if fnmatchcase(name, pattern)]
@@ -52,9 +51,9 @@ class HeroObjective(nn.Module):
                 parameter.zero_().requires_grad_(False)
 
     def forward(self, example: dict[str, Tensor], noise: Tensor, timesteps: Tensor, drop_semantic: bool) -> Tensor:
-        """example: one window's tensors, no batch axis; noise: [T, F, 4, h, w]; timesteps: int64 [T].
+        """Return the mean loss. example: tensors of one window; noise: [T, F, 4, h, w]; timesteps: int64 [T].
 
-        drop_semantic: the null condition of classifier-free guidance, for this window. Returns the mean loss.
+        drop_semantic: use the null condition of classifier-free guidance for this window.
         """
         latents, masked, clip_embeds, image_embeds = self._encode(example)
         openclip_embeds = self.image_projection(image_embeds)
@@ -87,7 +86,7 @@ class HeroObjective(nn.Module):
     def _encode(self, example: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         vae = self.frozen["vae"]
         both = torch.cat([example["target"], example["frames"]])
-        # float: the scheduler would mix latents and noise in BF16 where autocast is on
+        # FP32: under autocast the scheduler would mix latents and noise in BF16
         latents, masked = (vae.encode(both).latent_dist.mode().float() * vae.config.scaling_factor).chunk(2)
         clip_embeds = self.frozen["image_encoder"](example["pixel_values"]).image_embeds[:, None]
         return latents, masked, clip_embeds, self.frozen["image_encoder_2"](example["pixel_values"]).image_embeds

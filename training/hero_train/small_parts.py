@@ -1,4 +1,4 @@
-"""Training loops of the parts that a small checkpoint cannot take from elsewhere: its VAE and its image encoders."""
+"""Trains the parts that have no public small weights: the VAE and the image encoders."""
 
 import copy
 from dataclasses import replace
@@ -25,7 +25,7 @@ TEMPERATURE = 0.1
 
 
 def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: CropRecipe, state: Path | None = None) -> None:
-    """Train model["vae"] in place on single frames, and set its scaling factor from the latents it then makes."""
+    """Train model["vae"] in place on single frames. Then set its scaling factor from its latents."""
     vae = model["vae"].to(memory_format=torch.channels_last)
 
     def loss(step: int) -> Terms:
@@ -36,19 +36,19 @@ def train_autoencoder(model: HeroModel, bank: FrameBank, recipe: CropRecipe, sta
     minimise(vae, loss, recipe, "autoencoder", state)
     factor = losses.latent_scale(vae, iter(bank.wholes(FRAMES_FOR_SCALE).to(model.device).split(8)))
     vae.register_to_config(scaling_factor=factor)
-    # a new config: the dict of this one may be the preset's, which later models are made from
+    # a new config, because later models may share the dict of the preset
     model.config = replace(model.config, vae=model.config.vae | {"scaling_factor": factor})
 
 
 def train_decoder(
     model: HeroModel, bank: FrameBank, recipe: CropRecipe, state: Path | None = None, sampled: SampledBank | None = None
 ) -> None:
-    """Train the decoder of model["vae"] in place to draw texture; its latents, and all that learned on them, stay.
+    """Train the decoder of model["vae"] in place to draw texture. The encoder stays.
 
-    sampled: what the model's own sampler makes. Half of each batch is then decoded from it, by `texture_loss`.
+    sampled: samples of the model. With them, half of each batch is decoded from samples, by `texture_loss`.
     """
     vae = model["vae"].to(memory_format=torch.channels_last)
-    before = copy.deepcopy(vae)  # whose colours stay
+    before = copy.deepcopy(vae)  # keeps the colours
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         judge = losses.PatchDiscriminator().to(model.device)
@@ -81,7 +81,7 @@ def train_decoder(
 def train_image_encoders(
     model: HeroModel, windows: VideoWindows, recipe: SmallRecipe, state: Path | None = None
 ) -> None:
-    """Train model["image_encoder"] and model["image_encoder_2"] in place, each by its own loss, on the same windows."""
+    """Train model["image_encoder"] and model["image_encoder_2"] in place, each with its own loss."""
     encoders = nn.ModuleList([model["image_encoder"], model["image_encoder_2"]])
 
     def loss(step: int) -> Terms:
@@ -93,7 +93,7 @@ def train_image_encoders(
 
 
 def _teach(judge: nn.Module, optimizer: torch.optim.Optimizer, real: Tensor, decoded: Tensor) -> None:
-    """One step of the discriminator, whose parameters take no gradient outside of it."""
+    """Take one step of the discriminator. Its parameters get gradients only here."""
     judge.requires_grad_(True)
     optimizer.zero_grad()
     losses.discriminator_loss(judge(real)[0], judge(decoded)[0]).backward()
@@ -102,9 +102,9 @@ def _teach(judge: nn.Module, optimizer: torch.optim.Optimizer, real: Tensor, dec
 
 
 def contrastive_loss(encoder: nn.Module, canvases: Tensor, wholes: Tensor) -> tuple[Tensor, float]:
-    """InfoNCE (van den Oord et al. 2018) between canvases [N, 3, 224, 224] and the whole frames they were cut from.
+    """Return InfoNCE (van den Oord et al. 2018) between canvases [N, 3, 224, 224] and their whole frames.
 
-    Both ways round, as CLIP does. Returns the loss and the share of canvases whose nearest whole frame is their own.
+    Both directions count, as in CLIP. Also return the share of canvases whose nearest whole frame is their own.
     """
     first, second = (F.normalize(encoder(pixels).image_embeds, dim=-1) for pixels in (canvases, wholes))
     logits = first @ second.T / TEMPERATURE
@@ -114,9 +114,9 @@ def contrastive_loss(encoder: nn.Module, canvases: Tensor, wholes: Tensor) -> tu
 
 
 def view_pairs(windows: VideoWindows, first: int, count: int) -> tuple[Tensor, Tensor]:
-    """`count` pairs from windows first, first + 1, ...: (canvases, whole frames), each [count, 3, 224, 224].
+    """Return canvases and whole frames of windows first, first + 1, ...: [count, 3, 224, 224] each.
 
-    The canvas is of one end of the window, the whole frame of the other: what moves is not what tells a scene.
+    The canvas is of the first frame, the whole frame is the last. So moving objects do not identify a scene.
     """
     canvases, wholes = [], []
     for index in range(first, first + count):

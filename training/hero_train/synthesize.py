@@ -1,8 +1,8 @@
-"""Clips made from photographs: a camera that pans, zooms, turns and shakes, layers with parallax, things that move.
+"""Makes clips from photographs, with camera motion, layers with parallax, and moving objects.
 
-Each clip has one camera path over one photograph. In some of them a nearer layer of another photograph moves faster,
-cut-outs move across, the light changes, or film grain lies on top. What leaves the frame comes back elsewhere, so a
-model can learn to continue a frame from its neighbours.
+Each clip has one camera path over one photograph. Some clips also have a nearer layer of another photograph that moves
+faster, moving cut-outs, changing light, or film grain. Content leaves and enters the frame, so a model can learn to
+continue a frame from its neighbours.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,15 +22,15 @@ from hero_rt.errors import UsageError
 from hero_train.recipe import ClipOptions
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-MIN_SIDE = 300  # px, of a photograph worth a camera path
-OBJECT_SHARE = 0.4  # of the clips
+MIN_SIDE = 300  # pixels: smaller photographs are not used
+OBJECT_SHARE = 0.4  # shares of the clips
 PARALLAX_SHARE = 0.25
 LIGHT_SHARE = 0.25
 GRAIN_SHARE = 0.25
 
 
 def photographs(folders: list[Path]) -> list[Path]:
-    """Image files under `folders` of at least 300 px a side, sorted. Raises UsageError where there are none."""
+    """Return image files under `folders` of at least 300 px a side, sorted. Raises UsageError if there are none."""
     photos = _images(folders, IMAGE_SUFFIXES, lambda image: min(image.size) >= MIN_SIDE)
     if not photos:
         raise UsageError(f"no photograph of {MIN_SIDE} px or more a side under {', '.join(map(str, folders))}")
@@ -38,14 +38,14 @@ def photographs(folders: list[Path]) -> list[Path]:
 
 
 def cutouts(folders: list[Path]) -> list[Path]:
-    """PNG files with transparency under `folders`, sorted: things to move across a scene."""
+    """Return PNG files with transparency under `folders`, sorted."""
     return _images(folders, {".png"}, lambda image: image.mode in ("RGBA", "LA") and min(image.size) >= 40)
 
 
 def _images(folders: list[Path], suffixes: set[str], wanted: Callable[[Image.Image], bool]) -> list[Path]:
     found = []
     for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes):
-        # a file that is no image, whatever its name says, is none to take
+        # a file that is not an image is not used, whatever its name is
         with suppress(UnidentifiedImageError), Image.open(path) as image:
             if wanted(image):
                 found.append(path)
@@ -55,7 +55,7 @@ def _images(folders: list[Path], suffixes: set[str], wanted: Callable[[Image.Ima
 def synthesize(photos: list[Path], out: Path, options: ClipOptions, things: Sequence[Path] = ()) -> None:
     """Write clips as out/00000.mp4, ... Finished ones are kept.
 
-    things: Pictures with transparency that move across some clips; without them pieces of photographs do.
+    things: Pictures with transparency that move across some clips. Default: pieces of photographs.
     """
     out.mkdir(parents=True, exist_ok=True)
     missing = [index for index in range(options.count) if not (out / f"{index:05d}.mp4").exists()]
@@ -66,7 +66,7 @@ def synthesize(photos: list[Path], out: Path, options: ClipOptions, things: Sequ
 def render(
     photos: list[Path], size: int, frames: int, seed: tuple[int, int], things: Sequence[Path] = ()
 ) -> np.ndarray:
-    """One clip, uint8 [F, size, size, 3], the same for the same seed."""
+    """Return one clip, uint8 [F, size, size, 3]. Equal seeds give equal clips."""
     rng = np.random.default_rng(seed)
     photo = _load(photos[rng.integers(len(photos))], size, rng)
     matrices = np.stack(list(_camera_path(photo, size, frames, rng)))
@@ -90,7 +90,7 @@ def render(
 
 
 def _load(path: Path, size: int, rng: np.random.Generator) -> np.ndarray:
-    """The photograph at a scale where a view of `size` px shows a sixth to all of its shorter side."""
+    """Return the photograph, scaled so that `size` px are a sixth to all of its shorter side."""
     with Image.open(path) as image:
         scale = size * rng.uniform(1.1, 6.0) / min(image.size)
         scale = min(scale, 1.0) if min(image.size) > 1.1 * size else 1.1 * size / min(image.size)
@@ -98,19 +98,19 @@ def _load(path: Path, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _resized(image: Image.Image, mode: str, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """At least 4 px a side, and mirrored half the time."""
+    """Resize to at least 4 px a side, and mirror half the time."""
     wanted = (max(4, round(image.width * scale)), max(4, round(image.height * scale)))
-    image.draft("RGB", wanted)  # a JPEG is decoded small
+    image.draft("RGB", wanted)  # a JPEG decodes faster at a reduced size
     pixels = np.asarray(image.convert(mode).resize(wanted, Image.Resampling.LANCZOS))
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
 
 def _camera_path(photo: np.ndarray, size: int, frames: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """[2, 3] a frame: view pixels to photograph pixels."""
+    """Return a [2, 3] matrix per frame that maps view pixels to photograph pixels."""
     height, width = photo.shape[:2]
     kind = rng.choice(["pan", "zoom", "turn", "still"], p=[0.5, 0.2, 0.1, 0.2])
     speed = {"pan": rng.uniform(0.5, 7), "zoom": rng.uniform(0, 1.5), "turn": rng.uniform(0, 2), "still": 0.0}[kind]
-    # pans are mostly level, as hands and tripods make them
+    # pans are mostly horizontal, as in real footage
     angle = rng.choice([0.0, np.pi]) + rng.normal(0, 0.15) if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
     velocity = speed * np.array([np.cos(angle), np.sin(angle)])
     zoom = rng.uniform(-0.025, 0.025) if kind == "zoom" else 0.0
@@ -130,7 +130,7 @@ def _camera_path(photo: np.ndarray, size: int, frames: int, rng: np.random.Gener
 
 
 def _travel(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Frames of motion done at each frame, [F]: steady, or slower and faster in turn, as a hand moves a camera."""
+    """Return the distance moved up to each frame, [F]. The speed is steady or varies, as by hand."""
     steps = np.arange(frames, dtype=float)
     if rng.random() < 0.5:
         return steps
@@ -140,7 +140,7 @@ def _travel(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _hand_held(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A slow wander of a deviation of about 1, [F, 2]."""
+    """Return a slow random path with a standard deviation of about 1, [F, 2]."""
     t = np.arange(frames)[:, None] / 24
     waves = [
         np.sin(2 * np.pi * (rng.uniform(0.3, 2.5, 2) * t) + rng.uniform(0, 2 * np.pi, 2)) / (1 + i) for i in range(3)
@@ -149,14 +149,14 @@ def _hand_held(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _reflect(position: np.ndarray, middle: np.ndarray, half_extent: np.ndarray) -> np.ndarray:
-    """A camera that reaches the photograph's border turns back."""
+    """Reflect a path at the border of the photograph."""
     period = 4 * half_extent
     phase = np.mod(position - middle + half_extent, period)
     return middle - half_extent + np.where(phase > 2 * half_extent, period - phase, phase)
 
 
 def _view(photo: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # linear blurs what a decoder is to learn to draw
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # linear would blur texture that a decoder should learn
     return cv2.warpAffine(photo, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
@@ -179,9 +179,9 @@ def _move_across(clip: np.ndarray, photo: np.ndarray, rng: np.random.Generator) 
 
 
 def _near_layer(clip: np.ndarray, photo: np.ndarray, moved: np.ndarray, rng: np.random.Generator) -> None:
-    """Lay ground or a wall of another photograph over one side of `clip`; it moves 1.3 to 2.5 times as far, in place.
+    """Paste ground or a wall of another photograph over one side of `clip`, in place. It moves 1.3 to 2.5 times as far.
 
-    moved: [F, 2], how far the camera went since the first frame.
+    moved: [F, 2], the path of the camera since the first frame.
     """
     frames, size = clip.shape[:2]
     nearer, turns = rng.uniform(1.3, 2.5), int(rng.choice([0, 0, 1, 3]))  # ground twice as often as a wall
@@ -205,13 +205,13 @@ def _near_layer(clip: np.ndarray, photo: np.ndarray, moved: np.ndarray, rng: np.
 
 
 def _load_cutout(path: Path, size: int, rng: np.random.Generator) -> np.ndarray:
-    """RGBA of 15 to 60% of `size` a side."""
+    """Load RGBA whose longer side is 15 to 60% of `size`."""
     with Image.open(path) as image:
         return _resized(image, "RGBA", size * rng.uniform(0.15, 0.6) / max(image.size), rng)
 
 
 def _carry_across(clip: np.ndarray, thing: np.ndarray, rng: np.random.Generator) -> None:
-    """Move a picture with transparency along a line across `clip`; it sways a little and may come nearer, in place."""
+    """Move a picture with transparency along a line across `clip`, in place. It sways and may grow."""
     frames, size = clip.shape[:2]
     height, width = thing.shape[:2]
     premultiplied = thing.astype(np.float32) * (thing[..., 3:] / np.float32(255))
@@ -228,7 +228,7 @@ def _carry_across(clip: np.ndarray, thing: np.ndarray, rng: np.random.Generator)
 
 
 def _light(frames: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Factors [F, size or 1, size or 1, 3]: the light or its colour changes, or a soft shadow passes."""
+    """Return factors [F, size or 1, size or 1, 3]: light or its colour changes, or a soft shadow passes."""
     t = np.linspace(0, 1, frames)
     change = np.sin(2 * np.pi * (rng.uniform(0.2, 1.0) * t + rng.random()))[:, None, None, None]
     if rng.random() < 0.5:
@@ -242,7 +242,7 @@ def _light(frames: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _grain(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Film grain: new in each frame, a little soft, strongest in the mid tones, mostly grey."""
+    """Add film grain: new in each frame, slightly soft, strongest in mid tones, mostly grey."""
     frames, height, width = clip.shape[:3]
     noise = rng.normal(0, 1, (frames, height, width, 1)) + 0.3 * rng.normal(0, 1, clip.shape)
     noise = np.stack([cv2.GaussianBlur(frame, (3, 3), rng.uniform(0.4, 0.8)) for frame in noise])

@@ -1,4 +1,4 @@
-"""The training loop: accelerate for devices and precision, AdamW, a moving average, a log, states to resume from."""
+"""Trains HERO: accelerate for devices and precision, AdamW, a moving average, a log, and states to resume from."""
 
 import json
 import time
@@ -19,21 +19,21 @@ from hero_train.minimise import Run, check_finite
 from hero_train.objective import HeroObjective
 from hero_train.recipe import Recipe
 
-CORNERS = 2  # values a side that an offset is interpolated between
+CORNERS = 2  # values a side of the grid that an offset is interpolated from
 
 
 def train(model: HeroModel, recipe: Recipe, out: Path) -> None:
-    """Train `model`'s UNet, RefNet, flow encoder and image projection; go on from out/state where there is one.
+    """Train the UNet, RefNet, flow encoder and image projection of `model`. Resume from out/state, if it exists.
 
     Writes out/log.jsonl (a line a step), out/state (to resume from) and out/model (the moving average, as a
-    checkpoint). On a CPU a run that was killed and resumed ends with the same bits as one that was not.
+    checkpoint). On a CPU a killed and resumed run ends with the same bits as an uninterrupted one.
     """
     model.config = replace(model.config, sample_size=recipe.size)
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=model.device.type == "cpu")
     objective = HeroObjective(model, make_scheduler(model.config.scheduler), recipe.known_weight)
     objective.hold_at_zero(recipe.hold_at_zero)
     for part in (objective, *objective.frozen.values()):
-        part.to(memory_format=torch.channels_last)  # a fifth of a step on a CPU, and what cuDNN wants in half precision
+        part.to(memory_format=torch.channels_last)  # saves a fifth of a step on a CPU; cuDNN prefers it
     learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, recipe.learning_rate, weight_decay=recipe.weight_decay)
     run = Run(recipe, out / "state", (objective, optimizer))
@@ -80,29 +80,29 @@ def train(model: HeroModel, recipe: Recipe, out: Path) -> None:
 
 
 def _draw(recipe: Recipe, config: HeroConfig, generator: torch.Generator) -> tuple[Tensor, Tensor, bool]:
-    """The random part of one window's loss: noise, timesteps, and whether the CLIP references are dropped."""
+    """Draw noise, timesteps, and whether the CLIP references of a window are dropped."""
     count, size, steps = recipe.timesteps_per_window, recipe.size // VAE_SCALE, config.scheduler["num_train_timesteps"]
     noise = training_noise((count, config.num_frames, LATENT_CHANNELS, size, size), recipe.noise_offset, generator)
-    # stratified: every step sees early and late timesteps
+    # stratified, so every step has early and late timesteps
     uniform = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     timesteps = (uniform * steps).long().clamp(max=steps - 1)
     return noise, timesteps, bool(torch.rand((), generator=generator) < recipe.semantic_dropout)
 
 
 def _cut(log: Path, start: int) -> None:
-    """Take the lines out that a resumed run will write again."""
+    """Remove the lines that a resumed run will write again."""
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     log.write_text("".join(line for line in lines if json.loads(line)["step"] < start))
 
 
 def training_noise(shape: tuple[int, int, int, int, int], offset: float, generator: torch.Generator) -> Tensor:
-    """Gaussian noise [T, F, C, h, w] and on it a smooth field, the same in all frames, of up to `offset` deviation.
+    """Draw Gaussian noise [T, F, C, h, w] plus a smooth field of up to `offset` deviation, equal in all frames.
 
-    White noise has almost no mean over a region and all frames, so a model learns to believe the mean that it sees
-    there. At inference that mean holds the errors of the steps before, and a wrong colour is not only kept but grows
-    (exposure bias). Noise that has such a mean too teaches it to ask the known pixels instead. As diffusers'
-    `--noise_offset` (Guttenberg 2023), which is one value a channel; here it may differ from corner to corner.
+    White noise has almost no mean over a region and all frames, so a model learns to trust the mean of its input. At
+    inference that mean holds errors of earlier steps, so a wrong colour grows (exposure bias). Noise with such a mean
+    teaches the model to use the known pixels. It is diffusers' `--noise_offset` (Guttenberg 2023), but varies over the
+    frame.
     """
     noise = torch.randn(shape, generator=generator)
     if offset:

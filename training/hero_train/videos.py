@@ -1,4 +1,4 @@
-"""Windows of frames from folders of videos: the training data, in an order that a seed fixes."""
+"""Reads training windows from folders of videos, in an order that depends on a seed."""
 
 import logging
 from collections import deque
@@ -13,17 +13,17 @@ from torch.utils.data import Dataset
 from hero_rt.errors import UsageError
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi"}
-MAX_ATTEMPTS = 50  # undecodable videos in a row before the folder itself is to blame
+MAX_ATTEMPTS = 50  # undecodable videos in a row, before the folder is refused
 
 logger = logging.getLogger(__name__)
 
 
 class VideoWindows(Dataset[tuple[np.ndarray, int]]):
-    """Item i is a window uint8 [frames, size, size, 3] that depends on (seed, i) alone, and the videos skipped for it.
+    """Item i is a window uint8 [frames, size, size, 3] and the number of skipped videos. It depends only on (seed, i).
 
     Each folder has an equal share. A window is cut at a random time, scale, place and mirror; a video that does not
     decode, or is shorter than the window, is skipped with a warning and another is drawn.
-    Raises UsageError where a folder holds no video, or nothing but broken ones.
+    Raises UsageError if a folder holds no video, or only broken ones.
     """
 
     def __init__(self, folders: list[Path], frames: int, size: int, seed: int, length: int):
@@ -48,9 +48,9 @@ class VideoWindows(Dataset[tuple[np.ndarray, int]]):
 
 
 def read_window(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """`frames` successive frames from a random time on, uint8 [frames, h, w, 3].
+    """Read `frames` successive frames from a random time on, uint8 [frames, h, w, 3].
 
-    Raises ValueError on fewer frames than that, av.error.FFmpegError where the file does not decode.
+    Raises ValueError if there are fewer frames, and av.error.FFmpegError if the file does not decode.
     """
     window: deque[av.VideoFrame] = deque(maxlen=frames)
     with av.open(str(path)) as container:
@@ -59,23 +59,23 @@ def read_window(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray
         stream = container.streams.video[0]
         start = 0
         if stream.duration and stream.average_rate and stream.time_base:
-            ticks = 1 / (stream.average_rate * stream.time_base)  # of a frame
+            ticks = 1 / (stream.average_rate * stream.time_base)  # duration of a frame
             total = round(stream.duration / ticks)
             first = int(rng.random() * (total - frames + 1)) if total > frames else 0
             start = (stream.start_time or 0) + int((first - Fraction(1, 2)) * ticks)
-            container.seek(max(0, start), stream=stream)  # to a key frame, which may be the first of all
+            container.seek(max(0, start), stream=stream)  # seeks to a key frame, which may be the first frame
         for frame in container.decode(stream):
             window.append(frame)
             if len(window) == frames and (window[0].pts is None or window[0].pts >= start):
                 break
         if len(window) < frames:
-            raise ValueError(f"it has only {len(window)} frames from there on, {frames} are needed")
-        # the last ones, where the container says more frames than it holds
+            raise ValueError(f"it has only {len(window)} frames after that time; {frames} are needed")
+        # the last ones, if the container states more frames than it holds
         return np.stack([frame.to_ndarray(format="rgb24") for frame in window])
 
 
 def augment(window: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A random square of at least 60% of the shorter side, mirrored and reversed half the time."""
+    """Cut a random square of at least 60% of the shorter side; mirror and reverse it half the time."""
     height, width = window.shape[1:3]
     shorter = min(height, width)
     side = round(rng.uniform(min(max(size, 0.6 * shorter), shorter), shorter))

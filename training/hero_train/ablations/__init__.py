@@ -1,1 +1,1 @@
-"""The paper's ablations at a small scale (Tables 4, 5 and 7), and the learned blends (Fig. 7)."""
+"""Runs the paper's ablations at a small scale (Tables 4, 5, 7), and plots the learned blends (Fig. 7)."""

@@ -1,4 +1,4 @@
-"""The learned IM3 blend of every motion module (the paper's Fig. 7)."""
+"""Plots the learned IM3 blend of every motion module (the paper's Fig. 7)."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ NETWORKS = ("unet", "refnet", "flow_encoder")
 
 
 def learned_alphas(model: HeroModel) -> dict[str, list[tuple[str, float]]]:
-    """(block, alpha) of each motion module by network, in execution order: down, mid, up."""
+    """Return (block, alpha) of each motion module by network, in execution order: down, mid, up."""
     found = {}
     for network in NETWORKS:
         named = model[network].named_parameters()
@@ -23,7 +23,7 @@ def learned_alphas(model: HeroModel) -> dict[str, list[tuple[str, float]]]:
 
 
 def plot_alphas(model: HeroModel, path: Path) -> None:
-    """One panel a network, a bar a motion module; at 1/3 a frame and its neighbours weigh the same."""
+    """Draw a panel per network and a bar per motion module. At 1/3 a frame and its neighbours weigh the same."""
     figure, axes = plt.subplots(len(NETWORKS), 1, figsize=(8, 6), sharex=True, sharey=True, layout="constrained")
     for axis, (network, alphas) in zip(axes, learned_alphas(model).items(), strict=True):
         axis.bar(range(len(alphas)), [alpha for _, alpha in alphas], color="tab:blue")

@@ -1,8 +1,8 @@
-"""The paper's ablations at the small scale: train each variant alike, from the same start, and measure it alike.
+"""Trains and measures the paper's ablations at a small scale. Every variant has the same start and steps.
 
-A variant is parameters held at zero while training, so that what they would contribute is nothing in training and at
-inference. RefNet features at zero leave keys and values of zero beside the UNet's own: a constant share of each
-softmax, which the UNet learns with.
+A variant holds some parameters at zero while it trains, so they contribute nothing in training and at inference. RefNet
+features of zero still give keys and values of zero beside those of the UNet. They take a constant share of each
+softmax, and the UNet learns with that.
 """
 
 import json
@@ -34,12 +34,12 @@ from hero_train.trainer import train
 
 RECIPE = {"timesteps_per_window": 2, "known_weight": 0.25, "ema_decay": 0.99, "save_every": 100}  # of every variant
 RATIOS = [0.25, 0.5]
-TIMESTEPS = 10  # in the middle of as many equal parts of the schedule
+TIMESTEPS = 10  # each in the middle of one of as many equal parts of the schedule
 FIGURES = ("psnr", "mse", "ssim", "gradient_energy", "adjacent_ssim", "adjacent_ssim_truth")
 
 
 class Variant(NamedTuple):
-    """A row of the paper's `tables`; another seed tells how far two trainings of the same model differ."""
+    """A row of the paper's `tables`. Another seed shows how far two trainings of one model differ."""
 
     name: str
     tables: tuple[int, ...]
@@ -65,7 +65,7 @@ VARIANTS = (
 
 
 class AblationRun(NamedTuple):
-    """What every variant has in common. start: the checkpoint; videos: held out; steps: DDIM's; out: their folders."""
+    """The settings of all variants. start: a checkpoint; videos: held out; steps: of DDIM; out: folder of the runs."""
 
     start: Path
     recipe: Recipe
@@ -74,7 +74,7 @@ class AblationRun(NamedTuple):
     out: Path
 
     def row(self, variant: Variant, threads: int) -> dict[str, Any]:
-        """Train one variant (or go on) into out/<name>, measure it, and keep the figures there."""
+        """Train one variant in out/<name>, or resume it. Measure it, and keep the figures there."""
         torch.set_num_threads(threads)
         folder = self.out / variant.name.replace(",", "").replace(" ", "-")
         measured = folder / "figures.json"
@@ -98,9 +98,9 @@ class AblationRun(NamedTuple):
 
 
 def run_variants(run: AblationRun, jobs: int, progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """A row a variant, in order: the means of its figures over clips and ratios; `jobs` at a time, on shared cores."""
+    """Return a row per variant with the means of its figures. `jobs` variants train at once, on shared cores."""
     threads, rows = max(1, (os.cpu_count() or 1) // jobs), []
-    # spawned: a forked process inherits locks of threads that it does not have
+    # spawned, because a forked process inherits locks whose threads do not exist in it
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for row in pool.map(run.row, VARIANTS, repeat(threads)):
             rows.append(row)
@@ -110,9 +110,9 @@ def run_variants(run: AblationRun, jobs: int, progress: Callable[[str], None]) -
 
 @torch.no_grad()
 def held_out_loss(model: HeroModel, clips: list[tuple[np.ndarray, Canvas]], seed: int) -> float:
-    """The mean loss of the hidden latent cells over `clips`, each uint8 [F, H, W, 3] with what its canvas hides.
+    """Return the mean loss over hidden latent cells. clips: uint8 [F, H, W, 3] each, with its hidden part.
 
-    The noise depends on the seed and the clip's place alone, so that two models of one schedule meet the same.
+    The noise depends only on the seed and the clip's index, so two models of one schedule see the same noise.
     """
     objective = HeroObjective(model, make_scheduler(model.config.scheduler), known_weight=0).eval()
     steps = model.config.scheduler["num_train_timesteps"]

@@ -1,1 +1,1 @@
-"""How good the outpainted region is, beside what fills it with no model at all."""
+"""Measures the outpainted region, and compares it with methods that need no model."""

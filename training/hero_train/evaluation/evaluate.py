@@ -1,4 +1,4 @@
-"""Outpaint each clip at each ratio, measure it beside the baselines, and say whether the targets are met."""
+"""Outpaints clips at several ratios, and measures the result and the baselines."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,17 +24,17 @@ PAN_SPEEDS = (2.0, 4.0)  # px a frame
 
 
 def edge(source: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """The source's border, repeated outward. uint8 [F, h, w, 3] to [F, H, W, 3], as all of them."""
+    """Repeat the source's border outward. Every baseline maps uint8 [F, h, w, 3] to [F, H, W, 3]."""
     return np.pad(source, _widths(canvas), mode="edge")
 
 
 def reflection(source: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """The source mirrored at its border."""
+    """Mirror the source at its border."""
     return np.pad(source, _widths(canvas), mode="symmetric")
 
 
 def telea(source: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """OpenCV's inpainting by fast marching (Telea 2004), frame by frame."""
+    """Inpaint each frame by fast marching (Telea 2004), with OpenCV."""
     unknown = pixel_mask(canvas)[0, : canvas.height, : canvas.width].numpy().astype(np.uint8)
     padded = np.pad(source, _widths(canvas))
     return np.stack([cv2.inpaint(frame, unknown, TELEA_RADIUS, cv2.INPAINT_TELEA) for frame in padded])
@@ -56,10 +56,11 @@ def evaluate(
     seeds: Sequence[int],
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Every clip (each video's centre, and a pan over it a speed) at every ratio, by the model from every seed.
+    """Measure every clip at every ratio, by the model with every seed and by the baselines.
 
-    One seed is a draw: what a clip gains or loses by another noise is as much as two trainings differ by.
-    Returns {"settings": ..., "missing": metrics that could not be had, with the reason, "rows": [{clip, pan, ratio,
+    Clips are each video's centre, and a pan over it per speed. Several seeds are needed: another noise changes a clip's
+    figures as much as another training does.
+    Returns {"settings": ..., "missing": unavailable metrics with the reason, "rows": [{clip, pan, ratio,
     method, seed (None for a baseline), mse, psnr, ssim, ...}, ...]}, JSON-ready.
     """
     outpainter.set_progress_bar_config(disable=True)
@@ -88,13 +89,13 @@ def evaluate(
 
 
 def evaluation_canvas(size: int, ratio: float) -> Canvas:
-    """The sides of a frame of `size` px that are hidden, so that the whole frame is the truth."""
+    """Return the canvas of a frame of `size` px whose sides are hidden. The whole frame is the truth."""
     hidden = round(size * ratio / 2)
     return Canvas(size - 2 * hidden, size, 0, hidden, 0, hidden)
 
 
 def evaluation_clips(videos: list[Path], frames: int, size: int) -> dict[str, tuple[bool, np.ndarray]]:
-    """By name: of every video its centre, and a pan over it a speed; whether it is a pan, and its frames."""
+    """Return by name whether a clip is a pan, and its frames: each video's centre, and a pan over it per speed."""
     clips: dict[str, tuple[bool, np.ndarray]] = {}
     for path in videos:
         clips[path.stem] = (False, centre_crop(path, frames, size))
@@ -104,9 +105,9 @@ def evaluation_clips(videos: list[Path], frames: int, size: int) -> dict[str, tu
 
 
 def centre_crop(path: Path, frames: int, size: int) -> np.ndarray:
-    """The first frames, scaled until their shorter side is `size`: the centre, uint8 [frames, size, size, 3].
+    """Return the centre of the first frames, whose shorter side is scaled to `size`: uint8 [frames, size, size, 3].
 
-    Raises UsageError for a video that is shorter or smaller.
+    Raises UsageError for a video that is too short or too small.
     """
     with open_video(path) as source:
         if min(source.width, source.height) < size:
@@ -123,7 +124,7 @@ def centre_crop(path: Path, frames: int, size: int) -> np.ndarray:
 
 
 def pan(path: Path, speed: float, frames: int, size: int) -> np.ndarray:
-    """A camera that moves level by `speed` px a frame over the video's first frame, scaled so that it fits twice."""
+    """Pan by `speed` px per frame over the video's first frame, which is scaled to be wide enough."""
     with open_video(path) as source:
         still = next(iter(source.frames()))
     travel = speed * (frames - 1)

@@ -1,4 +1,4 @@
-"""Metrics: over the generated region alone, as the known pixels are exact; and by networks, where they can be had."""
+"""Computes metrics of the generated region. Known pixels are exact and do not count."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from hero_rt.stages.place import pixel_mask
 from hero_rt.stages.prepare import clip_pixels
 
 PEAK = 255.0
-STILL = 0.1  # grey levels: a truth that changes less is taken to change so much
+STILL = 0.1  # grey levels: the smallest change of the truth that is divided by
 CLIP = "openai/clip-vit-large-patch14"
 Metric = Callable[[np.ndarray, np.ndarray], float]  # frames, truth: uint8 [F, H, W, 3]
 FVD_REASON = "its I3D network is published as TorchScript, which is code, and code is not loaded from a checkpoint"
@@ -27,7 +27,7 @@ def measure(frames: np.ndarray, truth: np.ndarray, canvas: Canvas) -> dict[str, 
 
     Returns mse in squared grey levels; psnr in dB; ssim and adjacent_ssim in [-1, 1]; gradient_energy over the truth's;
     adjacent_ssim_truth, the same between the truth's own frames; flicker, the mean change between successive frames
-    over the truth's: 1 is the truth's motion, more is flicker, less is frozen.
+    over the truth's: 1 is the truth's motion, more is flicker, less is a still picture.
     """
     region = pixel_mask(canvas)[0, : canvas.height, : canvas.width].bool()
     mse = float(np.square(frames.astype(np.float64) - truth)[:, region.numpy()].mean())
@@ -43,7 +43,7 @@ def measure(frames: np.ndarray, truth: np.ndarray, canvas: Canvas) -> dict[str, 
 
 
 def gradient_energy(frames: np.ndarray, region: Tensor) -> float:
-    """Mean squared forward difference of the grey frames, both directions, over pixels whose neighbours are inside."""
+    """Return the mean squared forward difference of the grey frames, over pixels with both neighbours inside."""
     grey = frames.astype(np.float64).mean(-1)
     dx, dy = grey[:, :-1, 1:] - grey[:, :-1, :-1], grey[:, 1:, :-1] - grey[:, :-1, :-1]
     inside = (region[:-1, :-1] & region[:-1, 1:] & region[1:, :-1]).numpy()
@@ -51,19 +51,19 @@ def gradient_energy(frames: np.ndarray, region: Tensor) -> float:
 
 
 def _change(frames: np.ndarray, region: Tensor) -> float:
-    """Mean absolute difference of successive frames in the region, in grey levels."""
+    """Return the mean absolute difference of successive frames in the region, in grey levels."""
     return float(np.abs(np.diff(frames.astype(np.float64), axis=0))[:, region.numpy()].mean())
 
 
 def _ssim(a: np.ndarray, b: np.ndarray, region: Tensor) -> float:
-    """SSIM (Wang et al. 2004, Gaussian window of sigma 1.5) per pixel, averaged over the region."""
+    """Return SSIM (Wang et al. 2004, Gaussian window of sigma 1.5) averaged over the region."""
     x, y = (torch.from_numpy(frames).permute(0, 3, 1, 2).float() for frames in (a, b))
     _, image = structural_similarity_index_measure(x, y, data_range=PEAK, return_full_image=True)
     return float(image[:, :, region].mean())
 
 
 def perceptual_metrics() -> tuple[dict[str, Metric], dict[str, str]]:
-    """(metrics by name, reason by name of those that cannot be had here)."""
+    """Return metrics by name, and the reason for each metric that is unavailable."""
     metrics: dict[str, Metric] = {}
     missing = {"fvd": FVD_REASON}
     for name, load in (("lpips", load_lpips), ("aafs", load_aafs)):
@@ -75,12 +75,12 @@ def perceptual_metrics() -> tuple[dict[str, Metric], dict[str, str]]:
 
 
 def load_lpips() -> Metric:
-    """LPIPS (Zhang et al. 2018) on AlexNet, mean over frames, by torchmetrics. Raises UsageError."""
+    """Load LPIPS (Zhang et al. 2018) on AlexNet by torchmetrics, a mean over frames. Raises UsageError."""
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         network = LearnedPerceptualImagePatchSimilarity(net_type="alex").eval()
-    except (ImportError, OSError, RuntimeError) as error:  # no torchvision, or no network to fetch AlexNet by
+    except (ImportError, OSError, RuntimeError) as error:  # torchvision is missing, or AlexNet cannot be downloaded
         raise UsageError(f"LPIPS needs torchvision and AlexNet's weights: {first_line(error)}") from error
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ def load_lpips() -> Metric:
 
 
 def load_aafs(checkpoint: str = CLIP) -> Metric:
-    """Average adjacent-frame similarity: cosine of successive frames' CLIP image embeddings. Raises UsageError."""
+    """Load the average adjacent-frame similarity: cosine of CLIP embeddings of successive frames. Raises UsageError."""
     try:
         network = CLIPVisionModelWithProjection.from_pretrained(checkpoint, use_safetensors=True).eval()
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""docs/quality.md and docs/ablations.md, from the results that one command wrote."""
+"""Writes docs/quality.md and docs/ablations.md from the results of one command."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
@@ -26,7 +26,7 @@ WHOLE, AGAIN = "whole", "whole, another seed"
 
 
 def quality_page(results: dict[str, Any], command: str) -> str:
-    """Markdown. `results` as `evaluate` returns them."""
+    """Return Markdown. `results` are those of `evaluate`."""
     settings, rows = results["settings"], results["rows"]
     seeds = dict.fromkeys(row["seed"] for row in rows if row["method"] == MODEL)
     by_seed = [verdicts([row for row in rows if row["method"] != MODEL or row["seed"] == seed]) for seed in seeds]
@@ -46,8 +46,8 @@ def quality_page(results: dict[str, Any], command: str) -> str:
         "# Quality",
         "",
         f"{settings['model']}, {settings['steps']} DDIM steps, {settings['frames']} frames at {settings['size']} x "
-        f"{settings['size']}, the left and right sides hidden; every figure is of the hidden region alone.",
-        f"{MODEL}'s are means over {len(seeds)} initial noises; the targets are also named for each of these.",
+        f"{settings['size']}, the left and right sides hidden; figures are of the hidden region only.",
+        f"{MODEL}'s figures are means over {len(seeds)} initial noises. Targets are checked for each noise too.",
         f"Made by `{command}`; do not edit.",
         "",
         *table(
@@ -67,7 +67,7 @@ def quality_page(results: dict[str, Any], command: str) -> str:
 
 
 def ablations_page(results: dict[str, Any], command: str) -> str:
-    """Markdown. results: {"settings": ..., "rows": as `run_variants` returns them}."""
+    """Return Markdown. results: {"settings": ..., "rows": those of `run_variants`}."""
     settings, rows = results["settings"], results["rows"]
     losses = {row["variant"]: row["loss"] for row in rows}
     spread = abs(losses[AGAIN] - losses[WHOLE])
@@ -84,9 +84,9 @@ def ablations_page(results: dict[str, Any], command: str) -> str:
         f"hidden region of held-out clips and pans at two ratios, {settings['steps']} DDIM steps.",
         f"Made by `{command}`; do not edit.",
         "",
-        "Loss is Eq. 1 on the held-out clips' hidden region, at fixed timesteps and noise; lower is better, and it is "
-        "the steadiest of the figures. `whole, another seed` is the whole model again: what differs less than that "
-        "from `whole` is not told apart here. Gradient energy is the truth's = 1.",
+        "Loss is Eq. 1 on the held-out clips' hidden region, at fixed timesteps and noise; lower is better, and it "
+        "varies least. `whole, another seed` is the whole model trained again: a smaller difference from `whole` means "
+        "nothing. Gradient energy is the truth's = 1.",
         "",
     ]
     for number, title in TABLES.items():
@@ -98,13 +98,13 @@ def ablations_page(results: dict[str, Any], command: str) -> str:
 
 
 def _texts(row: Row, names: Iterable[str]) -> list[str]:
-    """Figures as a table shows them; the truth's own adjacent SSIM stands in brackets beside it."""
+    """Format figures for a table. The truth's own adjacent SSIM stands in brackets."""
     truth = {"adjacent_ssim": f" ({row['adjacent_ssim_truth']:.3f})"}
     return [f"{row[name]:{FIGURES[name][1]}}{truth.get(name, '')}" for name in names]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """A Markdown table and the empty line after it."""
+    """Return a Markdown table and an empty line."""
     yield f"| {' | '.join(header)} |"
     yield f"|{'---|' * len(header)}"
     yield from (f"| {' | '.join(map(str, row))} |" for row in rows)

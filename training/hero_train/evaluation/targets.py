@@ -1,18 +1,18 @@
-"""What a checkpoint must reach, against the best baseline of each row; and whether it does."""
+"""Defines the quality targets of a checkpoint against the best baseline of each row."""
 
 from statistics import fmean
 from typing import Any, NamedTuple
 
 MODEL = "HERO"
 MEAN_BELOW, ANY_BELOW, PAN_ABOVE = 1.0, 3.0, 1.0  # dB
-ENERGY = (0.5, 1.5)  # of the truth's: less is blur, more is noise
-ADJACENT_SSIM = 0.05  # from the truth's: more is flicker, or frames frozen
+ENERGY = (0.5, 1.5)  # share of the truth's energy: less is blur, more is noise
+ADJACENT_SSIM = 0.05  # distance to the truth's: more is flicker, or frozen frames
 
 Row = dict[str, Any]
 
 
 class Verdict(NamedTuple):
-    """One target, what was seen, and whether that is enough."""
+    """One target, the observed value, and whether it suffices."""
 
     target: str
     seen: str
@@ -20,10 +20,11 @@ class Verdict(NamedTuple):
 
 
 def verdicts(rows: list[Row]) -> list[Verdict]:
-    """A sampler that draws one of many possible continuations loses PSNR to a blur that averages them: the margins.
+    """Compare results with every target.
 
-    Means are over the seeds too; the worst clip is the worst of any seed. Texture that pans carry over from other
-    frames could hide a blur of what no frame shows: the clips' energy is also named alone.
+    Means are over the seeds too. The worst clip is the worst of any seed. A sampler draws one of many continuations.
+    Their average is a blur with a higher PSNR; hence the margins. Pans take texture from other frames, which could hide
+    a blur elsewhere, so the energy of the other clips is a target of its own.
     """
     baselines = sorted((row for row in rows if row["method"] != MODEL), key=lambda row: row["psnr"])
     best = {(row["clip"], row["ratio"]): row["psnr"] for row in baselines}
