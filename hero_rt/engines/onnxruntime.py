@@ -66,13 +66,13 @@ class OnnxRuntimeEngine(Engine):
         dense = {name: tensor.contiguous() for name, tensor in constants.items()}
         binding = _SessionBinding(dense, self._session.io_binding())
         for name, tensor in dense.items():
-            self._bind_input(binding, name, tensor)
+            binding.session.bind_input(name, *_address(tensor))
         return binding
 
     def _run(self, binding: "_SessionBinding", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         given = {name: tensor.contiguous() for name, tensor in inputs.items()}  # held until the run is over
         for name, tensor in given.items():
-            self._bind_input(binding, name, tensor)
+            binding.session.bind_input(name, *_address(tensor))
         results = self._new_outputs()
         for name, tensor in results.items():
             binding.session.bind_output(name, *_address(tensor))
@@ -83,11 +83,6 @@ class OnnxRuntimeEngine(Engine):
 
     def _close(self) -> None:
         del self._session
-
-    def _bind_input(self, binding: "_SessionBinding", name: str, tensor: Tensor) -> None:
-        if tensor.device.type != self._device.type:
-            raise EngineError(f"{self.name}: input {name!r} is on {tensor.device}, the engine runs on {self._device}")
-        binding.session.bind_input(name, *_address(tensor))
 
 
 class _SessionBinding(Binding):

@@ -126,7 +126,6 @@ class SlotEngine(Engine):
         return self._workspace.device
 
     def _bind(self, constants: Mapping[str, Tensor]) -> SlotBinding:
-        self._check_device(constants)
         with self._workspace.lock:
             binding = SlotBinding(constants, self._choose())
             binding.slot.join(binding)
@@ -136,7 +135,6 @@ class SlotEngine(Engine):
         return binding
 
     def _run(self, binding: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        self._check_device(inputs)
         results = self._new_outputs()
         with self._workspace.lock:
             binding.slot.run(binding, inputs, results.values())
@@ -161,9 +159,3 @@ class SlotEngine(Engine):
     def _new_slot(self) -> Slot:
         with self._workspace.on_stream():  # this selects the device too
             return self._make_slot()
-
-    def _check_device(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            if tensor.device.type != self.device.type:
-                where = f"is on {tensor.device}, the engine runs on {self.device}"
-                raise EngineError(f"{self.name}: input {name!r} {where}")

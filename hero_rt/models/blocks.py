@@ -94,24 +94,20 @@ class DownBlock(nn.Module):
         self.resnets = nn.ModuleList(
             make.resnet(in_channels if j == 0 else channels, channels) for j in range(LAYERS_PER_BLOCK)
         )
-        if attention:
-            self.attentions = nn.ModuleList(make.attention(channels) for _ in self.resnets)
+        self.attentions = nn.ModuleList(make.attention(channels) for _ in self.resnets if attention)
         self.motion_modules = nn.ModuleList(make.motion(channels) for _ in self.resnets)
-        if downsample:
-            self.downsamplers = nn.ModuleList([Downsample(channels)])
-        self.has_attention, self.downsample = attention, downsample
+        self.downsamplers = nn.ModuleList([Downsample(channels)] if downsample else [])
 
     def forward(self, x: Tensor, given: Pass) -> list[Tensor]:
         """Returns the block's skip connections; the last is its output."""
         skips = []
         for j, resnet in enumerate(self.resnets):
             x = resnet(x, given.temb)
-            if self.has_attention:
+            if self.attentions:
                 x = given.attend(self.attentions[j], x)
             x = self.motion_modules[j](x, given.num_frames)
             skips.append(x)
-        if self.downsample:
-            skips.append(self.downsamplers[0](x))
+        skips += [downsample(x) for downsample in self.downsamplers]
         return skips
 
 
@@ -152,13 +148,11 @@ class UpBlock(nn.Module):
             make.resnet((in_channels if j == 0 else channels) + skip, channels) for j, skip in enumerate(skip_channels)
         )
         whole = len(skip_channels) - tapped
-        if attention:
-            layers: list[nn.Module] = [make.attention(channels) for _ in range(whole)]
-            self.attentions = nn.ModuleList(layers + [ReferenceTap(channels, make.groups)] * tapped)
+        layers: list[nn.Module] = [make.attention(channels) for _ in range(whole) if attention]
+        self.attentions = nn.ModuleList(layers + [ReferenceTap(channels, make.groups)] * tapped)
         self.motion_modules = nn.ModuleList(make.motion(channels) for _ in range(whole))
-        if upsample:
-            self.upsamplers = nn.ModuleList([Upsample(channels)])
-        self.has_attention, self.upsample, self.tapped = attention, upsample, tapped
+        self.upsamplers = nn.ModuleList([Upsample(channels)] if upsample else [])
+        self.tapped = tapped
 
     def forward(self, x: Tensor, skips: list[Tensor], given: Pass) -> Tensor:
         """Take skip connections from the end of `skips`. Returns the output, or a tapped block's last feature."""
@@ -166,10 +160,10 @@ class UpBlock(nn.Module):
             x = resnet(torch.cat([x, repeat_rows(skips.pop(), x.shape[0])], dim=1), given.temb)
             if self.tapped and j == len(self.resnets) - 1:
                 return self.attentions[j](x)
-            if self.has_attention:
+            if self.attentions:
                 x = given.attend(self.attentions[j], x)
             x = self.motion_modules[j](x, given.num_frames)
-        if self.upsample:
+        for upsample in self.upsamplers:
             height, width = skips[-1].shape[-2:]
-            x = self.upsamplers[0](x, (height, width))
+            x = upsample(x, (height, width))
         return x

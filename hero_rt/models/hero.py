@@ -84,13 +84,7 @@ class HeroModel:
     @classmethod
     def initial(cls, config: HeroConfig, seed: int, device: torch.device | str = "cpu") -> "HeroModel":
         """Make the model from which training from nothing starts. Zero-initialised layers and alphas are zero."""
-
-        def make(part: str) -> nn.Module:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + zlib.crc32(part.encode()))
-                return make_part(config, part)
-
-        return cls(config, make, torch.float32, device)
+        return cls(config, lambda part: _seeded_part(config, part, seed), torch.float32, device)
 
     @classmethod
     def random(
@@ -105,7 +99,7 @@ class HeroModel:
         Each part has a seed of its own, so that one part alone equals that part of the whole.
         """
         config = HeroConfig.from_preset(config) if isinstance(config, str) else config
-        return cls(config, lambda part: _random_part(config, part, seed), dtype, device)
+        return cls(config, lambda part: _seeded_part(config, part, seed, randomise=True), dtype, device)
 
     def __getitem__(self, part: str) -> Any:
         if part not in self._parts:
@@ -169,11 +163,12 @@ def make_part(config: HeroConfig, part: str) -> nn.Module:
     )
 
 
-def _random_part(config: HeroConfig, part: str, seed: int) -> nn.Module:
+def _seeded_part(config: HeroConfig, part: str, seed: int, randomise: bool = False) -> nn.Module:
+    """Make one part. `randomise` also draws the values that initialisation sets to 0 or 1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + zlib.crc32(part.encode()))
         module = make_part(config, part)
-        for layer in module.modules():
+        for layer in module.modules() if randomise else ():
             if isinstance(layer, nn.Linear | nn.Conv2d) and not layer.weight.any():
                 layer.reset_parameters()
             elif isinstance(layer, nn.GroupNorm | nn.LayerNorm):

@@ -33,8 +33,7 @@ def propagated(frames: Tensor, known: Tensor, flow: np.ndarray, canvas: Canvas) 
     pixels = to_grey_levels(frames)
     to_first = _to_first_frame(flow, canvas)
     filled = np.stack([_filled(index, pixels, known.numpy(), to_first) for index in range(len(pixels))])
-    signed = to_signed(filled)
-    return torch.where(known[:, None], frames, signed)
+    return torch.where(known[:, None], frames, to_signed(filled))
 
 
 def camera_motion(flow: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -77,20 +77,17 @@ class VideoWriter(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._discard()
-            return
-        if self.num_frames == 0:
-            self._discard()
-            raise VideoError(f"{self.path} is not written: there were no frames")
-        try:
-            self._finish()
-        except (av.FFmpegError, OSError) as failure:
-            self._discard()
-            raise self._failure(failure) from failure
-        except VideoError:
-            self._discard()
-            raise
+        with ExitStack() as undo:
+            undo.callback(self._discard)
+            if kind is not None:
+                return
+            if self.num_frames == 0:
+                raise VideoError(f"{self.path} is not written: there were no frames")
+            try:
+                self._finish()
+            except (av.FFmpegError, OSError) as failure:
+                raise self._failure(failure) from failure
+            undo.pop_all()
 
     @abstractmethod
     def _write(self, frame: np.ndarray) -> None: ...

@@ -267,9 +267,9 @@ def test_a_device_gives_turns_in_the_order_of_asking():
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
     with device.turn(never):
-        for number, thread in enumerate(threads, 1):
+        for number, thread in enumerate(threads, 2):
             thread.start()
-            while len(device._waiting) < number:  # asked, one after the other
+            while len(device._waiting) < number:  # asked, one after the other; the first holds the turn
                 pass
     for thread in threads:
         thread.join()
