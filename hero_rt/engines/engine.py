@@ -61,6 +61,7 @@ class Engine(ABC):
         name: of the engine, for messages.
         inputs: shape and dtype of each input by name.
         outputs: shape and dtype of each output by name.
+        device: of inputs and outputs.
         submodule: the name under which the set opened it.
         profile: the profile for which the set opened it.
     """
@@ -68,8 +69,8 @@ class Engine(ABC):
     submodule = ""
     profile: Profile | None = None
 
-    def __init__(self, name: str, inputs: Specs, outputs: Specs):
-        self.name, self.inputs, self.outputs = name, inputs, outputs
+    def __init__(self, name: str, inputs: Specs, outputs: Specs, device: torch.device):
+        self.name, self.inputs, self.outputs, self.device = name, inputs, outputs, device
         self.observers: Iterable[Observer] = ()
         self.closed = False
 
@@ -123,11 +124,6 @@ class Engine(ABC):
         for _ in range(2 if self.device.type == "cuda" else 1):
             self(**zeros)
 
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """The device of inputs and outputs."""
-
     def close(self) -> None:
         """Release what the engine holds. A closed engine refuses to run."""
         if not self.closed:
@@ -178,12 +174,8 @@ class ModuleEngine(Engine):
     def __init__(
         self, name: str, forward: Callable[..., Any], inputs: Specs, outputs: Specs, device: torch.device | None = None
     ):
-        super().__init__(name, inputs, outputs)
-        self._forward, self._device = forward, device or torch.device("cpu")
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
+        super().__init__(name, inputs, outputs, device or torch.device("cpu"))
+        self._forward = forward
 
     def _bind(self, constants: Mapping[str, Tensor]) -> Binding:
         return Binding(constants)

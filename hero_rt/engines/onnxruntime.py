@@ -54,13 +54,8 @@ class OnnxRuntimeEngine(Engine):
     """One ONNX file at one shape. All shapes of a file share its InferenceSession, whose runs may overlap."""
 
     def __init__(self, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace):
-        super().__init__(path.name, inputs, outputs)
-        self._device = workspace.device
+        super().__init__(path.name, inputs, outputs, workspace.device)
         self._session = workspace.loaded(path, lambda: _open_session(path, workspace.device))
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
 
     def _bind(self, constants: Mapping[str, Tensor]) -> "_SessionBinding":
         dense = {name: tensor.contiguous() for name, tensor in constants.items()}
@@ -76,8 +71,8 @@ class OnnxRuntimeEngine(Engine):
         results = self._new_outputs()
         for name, tensor in results.items():
             binding.session.bind_output(name, *_address(tensor))
-        if self._device.type == "cuda":
-            torch.cuda.current_stream(self._device).synchronize()  # the session runs on a stream of its own
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()  # the session runs on a stream of its own
         self._session.run_with_iobinding(binding.session)
         return results
 

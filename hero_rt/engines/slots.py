@@ -100,7 +100,10 @@ class Slot(ABC):
 
 
 class SlotBinding(Binding):
-    """Constants in the buffers of a slot."""
+    """Holds one caller's constants on a slot. Closing it removes it from the slot, which a later binding then uses.
+
+    After `Slot.load` the slot's buffers hold the constants. A slot with several bindings also keeps a copy in each.
+    """
 
     def __init__(self, constants: Mapping[str, Tensor], slot: Slot):
         super().__init__(constants, lambda: slot.bindings.remove(self))
@@ -117,13 +120,9 @@ class SlotEngine(Engine):
     """
 
     def __init__(self, name: str, inputs: Specs, outputs: Specs, workspace: Workspace, make_slot: Callable[[], Slot]):
-        super().__init__(name, inputs, outputs)
+        super().__init__(name, inputs, outputs, workspace.device)
         self._workspace, self._make_slot = workspace, make_slot
         self._slots = [self._new_slot()]  # now: an engine that does not fit should fail on opening
-
-    @property
-    def device(self) -> torch.device:
-        return self._workspace.device
 
     def _bind(self, constants: Mapping[str, Tensor]) -> SlotBinding:
         with self._workspace.lock:

@@ -120,9 +120,14 @@ class HeroModel:
             nn.Module.to(module, device=self.device, dtype=self.dtype)
 
     def save_pretrained(self, folder: str | Path, scheduler: Any = None) -> None:
-        """Write the checkpoint as a diffusers-style folder: model_index.json, and config.json + safetensors a part.
+        """Write the checkpoint as a diffusers-style folder.
 
-        scheduler: a diffusers scheduler in place of the config's.
+        The folder holds model_index.json, the scheduler's config, and one folder for each part. A part's folder holds
+        its config.json and its weights as safetensors.
+
+        Args:
+            folder: is created if it does not exist.
+            scheduler: a diffusers scheduler in place of the config's.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,9 +201,10 @@ def local_folder(checkpoint: str | Path, variant: str | None = None, **hub: Any)
         return Path(snapshot_download(str(checkpoint), allow_patterns=["*.json", weights], **hub))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         bundled = ", ".join(sorted(path.name for path in BUNDLED.iterdir()))
+        offline = "it is not in the Hub's cache, and the Hub cannot be reached or is switched off (HF_HUB_OFFLINE)"
+        reason = offline if isinstance(error, LocalEntryNotFoundError) else first_line(error)
         raise UsageError(
-            f"checkpoint {str(checkpoint)!r} is neither a folder nor {bundled} nor a reachable Hub id: "
-            f"{first_line(error)}"
+            f"checkpoint {str(checkpoint)!r} is neither a folder nor {bundled} nor a reachable Hub id: {reason}"
         ) from error
 
 

@@ -17,9 +17,7 @@ from hero_rt.pixels import to_grey_levels, to_signed
 from hero_rt.spec.canvas import Canvas
 
 GRID = 6  # px between the flow vectors that a camera motion is fitted to
-MAX_RESIDUAL = (
-    10.0  # mean grey levels between two frames' common known pixels, above which their motion is not believed
-)
+MAX_RESIDUAL = 10.0  # mean grey levels between two frames' common known pixels; above, their motion is not believed
 MIN_GAIN = 2.0  # how much better than no motion it must explain them: in flat scenes any motion would do
 MIN_OVERLAP = 0.2  # of the source, that two frames must both show for that comparison to mean something
 

@@ -41,7 +41,7 @@ def create_video(
 
     Raises:
         UsageError: an option has no effect.
-        VideoError: the file cannot be created.
+        VideoError: the file cannot be created, for instance because its folder does not exist.
     """
     options = options or OutputOptions()
     options.check_format(path)
@@ -146,6 +146,8 @@ class VideoFileWriter(VideoWriter):
         super().__init__(path, width, height)
         if path.is_dir():
             raise VideoError(f"{path} is a folder; choose another name for the video")
+        if not path.absolute().parent.is_dir():
+            raise VideoError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
         # the index first, so that a browser can start before it has the whole file
         options = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
         self._frame_rate = frame_rate
@@ -194,5 +196,4 @@ class VideoFileWriter(VideoWriter):
             self._container.close()
         if self._audio is not None:
             self._audio.close()
-        if self._temporary.exists():  # not so where its folder is no folder
-            self._temporary.unlink()
+        self._temporary.unlink(missing_ok=True)
