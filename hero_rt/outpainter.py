@@ -137,8 +137,8 @@ class Outpainter(Closable, PipelineMethods):
             video: a path, a folder of images, frames in memory (see `hero_rt.video.to_frames`), or an open source.
             generator: gives the seed (its `initial_seed()`), in place of `seed`.
             latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
-            callback_on_step_end: called with (outpainter, step, timestep, {"latents": tensor}), as in diffusers. It returns
-                None, or a dict with other latents of the same shape, dtype and device.
+            callback_on_step_end: called with (outpainter, step, timestep, {"latents": tensor}), as in diffusers. It
+                returns None, or a dict with other latents of the same shape, dtype and device.
             on_event: called with each event of the session: `Prepared`, `StepDone`, `WindowFinished`.
 
         Raises UsageError or EngineError before a frame is decoded, and VideoError if the clip cannot be read.
@@ -183,9 +183,10 @@ class Outpainter(Closable, PipelineMethods):
     ) -> OutpaintStream:
         """Outpaint a clip of any length, window by window, in memory that does not grow.
 
-        Yields uint8 [n, H, W, 3] for each window; the stream can be saved as a video, and closes its clip at its end or by
-        `close`. Frames are decoded when they are needed. Each window after the first starts from the last finished
-        frames. Arguments and errors are those of `__call__`; bad input is refused at once, not at the first `next()`.
+        Yields uint8 [n, H, W, 3] for each window; the stream can be saved as a video. Frames are decoded when they are
+        needed. Each window after the first starts from the last finished frames. The clip is closed at the end of the
+        stream, or by its `close`. Arguments and errors are those of `__call__`; bad input is refused at once, not at
+        the first `next()`.
         """
         request = OutpaintRequest.from_call(request, locals() | {"mode": "stream"})
         with ExitStack() as stack:
