@@ -6,21 +6,14 @@ A session returns finished chunks as soon as a window is full. Another thread ma
 import sys
 
 from hero_rt import Outpainter, OutpaintRequest
-from hero_rt.session import WindowFinished
 from hero_rt.video import create_video, open_video
 
 source, target = sys.argv[1:3]
 request = OutpaintRequest.from_keywords(pad=(0, 32, 0, 32), steps=4, mode="stream", overlap=4)
 outpainter = Outpainter.from_pretrained("hero-tiny")
 
-
-def on_event(event: object) -> None:
-    if isinstance(event, WindowFinished):
-        print(f"window {event.window + 1} is finished")
-
-
 with open_video(source) as camera:
-    session = outpainter.session(camera, request, on_event)
+    session = outpainter.session(camera, request, on_event=print)
     canvas = session.plan.canvas
     with create_video(target, canvas.width, canvas.height, camera.frame_rate) as writer:
         for frame in camera.frames():  # uint8 [h, w, 3]

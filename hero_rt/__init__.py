@@ -10,30 +10,15 @@ from typing import TYPE_CHECKING
 from hero_rt.errors import Cancelled, EngineError, HeroError, ParityError, UsageError, VideoError
 
 if TYPE_CHECKING:
-    from hero_rt.outpainter import Outpainter
-    from hero_rt.output import OutpaintOutput, OutpaintStream
-    from hero_rt.request import OutpaintRequest, OutputOptions
-    from hero_rt.session import OutpaintSession
-    from hero_rt.spec.canvas import Canvas
+    from hero_rt.outpainter import Outpainter as Outpainter
+    from hero_rt.output import OutpaintOutput as OutpaintOutput
+    from hero_rt.output import OutpaintStream as OutpaintStream
+    from hero_rt.request import OutpaintRequest as OutpaintRequest
+    from hero_rt.request import OutputOptions as OutputOptions
+    from hero_rt.session import OutpaintSession as OutpaintSession
+    from hero_rt.spec.canvas import Canvas as Canvas
 
 __version__ = "0.1.0"
-__all__ = [
-    "Cancelled",
-    "Canvas",
-    "EngineError",
-    "HeroError",
-    "OutpaintOutput",
-    "OutpaintRequest",
-    "OutpaintSession",
-    "OutpaintStream",
-    "Outpainter",
-    "OutputOptions",
-    "ParityError",
-    "UsageError",
-    "VideoError",
-    "__version__",
-]
-
 _MODULES = {
     "Canvas": "spec.canvas",
     "OutpaintOutput": "output",
@@ -43,6 +28,7 @@ _MODULES = {
     "Outpainter": "outpainter",
     "OutputOptions": "request",
 }
+__all__ = ["Cancelled", "EngineError", "HeroError", "ParityError", "UsageError", "VideoError", "__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> object:
@@ -50,3 +36,7 @@ def __getattr__(name: str) -> object:
     if name in _MODULES:
         return getattr(importlib.import_module(f"hero_rt.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -81,7 +81,9 @@ def outpaint(
     written.check_format(output)
     run.check()
     video = None if is_image_folder(output) else output
-    _check_folders({"OUTPUT": video, "--contact-sheet": run.contact_sheet, "--profile": run.profile})
+    for name, path in {"OUTPUT": video, "--contact-sheet": run.contact_sheet, "--profile": run.profile}.items():
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{name} {path} cannot be written: there is no folder {path.parent}; make it first")
     from hero_rt.session import OutpaintSession  # after the checks: PyTorch takes seconds to load
 
     with ExitStack() as held:
@@ -98,7 +100,7 @@ def outpaint(
         writer = held.enter_context(
             create_video(output, *size, source.frame_rate, written, source.audio_file, source.pixel_aspect)
         )
-        progress = held.enter_context(SessionProgress(console, plan.num_windows, asked.steps))
+        progress = held.enter_context(SessionProgress(console))
         shown: Any = None
         for frames in OutpaintSession(plan, outpainter.schedule, progress).run(source.frames()):
             writer.write(frames)
@@ -129,8 +131,8 @@ def info(folder: Annotated[Path, typer.Argument(help="Engine folder.")]) -> None
     table = Table("engine", "profile", "file", "MiB", "weights MiB", "build s", "peak MiB")
     for engine in manifest.engines:
         weights = sum(manifest.files[name].bytes for name in engine.weights)
-        sizes = (manifest.files[engine.file].bytes / 2**20, weights / 2**20)
-        numbers = (*sizes, engine.build_seconds, engine.peak_memory_bytes / 2**20)
+        size, peak = manifest.files[engine.file].bytes / 2**20, engine.peak_memory_bytes / 2**20
+        numbers = (size, weights / 2**20, engine.build_seconds, peak)
         table.add_row(engine.submodule, engine.profile, engine.file, *(f"{number:.1f}" for number in numbers))
     out.print(table)
 
@@ -139,18 +141,9 @@ def _fraction(text: str | None) -> Fraction | None:
     if text is None:
         return None
     try:
-        rate = Fraction(text)
+        return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(f"--frame-rate {text!r} is not a number or a fraction such as 30000/1001") from error
-    if rate <= 0:
-        raise UsageError(f"--frame-rate {text!r} must be positive")
-    return rate
-
-
-def _check_folders(paths: dict[str, Path | None]) -> None:
-    for name, path in paths.items():
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{name} {path} cannot be written: there is no folder {path.parent}")
 
 
 def main() -> None:

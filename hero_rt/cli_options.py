@@ -61,11 +61,8 @@ def _parameter(name: str, kind: Any, text: str, default: Any, panel: str | None 
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
     shown = False if default in (None, ..., (), False) else str(default).lower() if default is True else str(default)
     option = typer.Option(*flags, help=text, show_default=shown, rich_help_panel=panel)
-    if default is ...:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option])
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
-    )
+    given, kind = (inspect.Parameter.empty, kind) if default is ... else (None, kind | None)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=given, annotation=Annotated[kind, option])
 
 
 def parse_options(model: type[_Model], options: dict[str, Any]) -> _Model:

@@ -46,27 +46,22 @@ class CliProgress:
 
 
 class SessionProgress(CliProgress):
-    """An `on_event` callback of `OutpaintSession`.
+    """An `on_event` callback of `OutpaintSession`."""
 
-    Args:
-        num_windows: None where the clip's length is unknown.
-        steps: denoising steps of a window.
-    """
-
-    def __init__(self, console: Console, num_windows: int | None, steps: int):
+    def __init__(self, console: Console):
         super().__init__(console, "prepare")
-        self._num_windows, self._steps = num_windows, steps
-        self._task = self.bar.add_task("prepare", total=num_windows and num_windows * steps)
+        self._task = self.bar.add_task("prepare", total=None)
 
     def __call__(self, event: Any) -> None:
         from hero_rt.session import Prepared, StepDone
 
-        window = f"window {event.window + 1}" + (f" of {self._num_windows}" if self._num_windows else "")
+        window = f"window {event.window + 1}" + (f" of {event.num_windows}" if event.num_windows else "")
         if isinstance(event, Prepared):
-            self.bar.update(self._task, description=f"denoise, {window}")
+            total = event.num_windows and event.num_windows * event.steps
+            self.bar.update(self._task, description=f"denoise, {window}", total=total)
         elif isinstance(event, StepDone):
             self.bar.advance(self._task)
-            self.say_seldom(f"{window}, step {event.step + 1} of {self._steps}")
+            self.say_seldom(f"{window}, step {event.step + 1} of {event.steps}")
         else:
             self.bar.update(self._task, description="prepare")
             self.say(f"{window} finished, {len(event.frames)} frames")

@@ -1,6 +1,6 @@
 """The class that applications call: it takes a clip and a request, and returns the outpainted clip."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
@@ -13,17 +13,15 @@ from hero_rt.closable import Closable
 from hero_rt.engines import EngineSet, open_engines
 from hero_rt.errors import UsageError
 from hero_rt.output import OutpaintOutput, OutpaintStream, OutputType, as_type
-from hero_rt.pipeline import PipelineMethods
+from hero_rt.pipeline import PipelineMethods, StepEnd
 from hero_rt.plan import OutpaintPlan, profile_of, resolve
 from hero_rt.progress import ProgressBar
 from hero_rt.request import Anchor, FlowMethod, Mode, OutpaintRequest, TaskName
 from hero_rt.schedule import Schedule
-from hero_rt.session import OnEvent, OutpaintSession, StepDone
+from hero_rt.session import OnEvent, OutpaintSession
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.canvas import Canvas
 from hero_rt.video import Video, VideoSource, open_video
-
-StepEnd = Callable[["Outpainter", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 class Outpainter(Closable, PipelineMethods):
@@ -127,6 +125,7 @@ class Outpainter(Closable, PipelineMethods):
         latents: Tensor | None = None,
         output_type: OutputType = "uint8",
         callback_on_step_end: StepEnd | None = None,
+        on_event: OnEvent = lambda event: None,
     ) -> OutpaintOutput:
         """Outpaint a clip whose result fits in memory.
 
@@ -138,7 +137,9 @@ class Outpainter(Closable, PipelineMethods):
             video: a path, a folder of images, frames in memory (see `hero_rt.video.to_frames`), or an open source.
             generator: gives the seed (its `initial_seed()`), in place of `seed`.
             latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
-            callback_on_step_end: called with (outpainter, step, timestep, {"latents": tensor}); may return such a dict.
+            callback_on_step_end: called with (outpainter, step, timestep, {"latents": tensor}), as in diffusers. It
+                returns None, or a dict with other latents of the same shape, dtype and device.
+            on_event: called with each event of the session: `Prepared`, `StepDone`, `WindowFinished`.
 
         Raises UsageError or EngineError before a frame is decoded, and VideoError if the clip cannot be read.
         """
@@ -147,7 +148,9 @@ class Outpainter(Closable, PipelineMethods):
             raise UsageError(f"output_type {output_type!r} is not one of {', '.join(get_args(OutputType))}")
         with open_video(video, max_frames=request.max_frames) as source:
             on_step = self._on_step(callback_on_step_end)
-            session = self.session(source, request, ProgressBar(self._progress_bar), on_step=on_step, latents=latents)
+            session = self.session(
+                source, request, ProgressBar(self._progress_bar, on_event), on_step=on_step, latents=latents
+            )
             if output_type == "latent":
                 frames: Any = session.run_to_latents(source.frames())
             else:
@@ -176,23 +179,20 @@ class Outpainter(Closable, PipelineMethods):
         flow: FlowMethod | None = None,
         generator: torch.Generator | None = None,
         callback_on_step_end: StepEnd | None = None,
+        on_event: OnEvent = lambda event: None,
     ) -> OutpaintStream:
         """Outpaint a clip of any length, window by window, in memory that does not grow.
 
         Yields uint8 [n, H, W, 3] for each window; the stream can be saved as a video. Frames are decoded when they are
-        needed. Each window after the first starts from the last finished frames. Arguments and errors are those of
-        `__call__`; bad input is refused at once, not at the first `next()`.
+        needed. Each window after the first starts from the last finished frames. The clip is closed at the end of the
+        stream, or by its `close`. Arguments and errors are those of `__call__`; bad input is refused at once, not at
+        the first `next()`.
         """
         request = OutpaintRequest.from_call(request, locals() | {"mode": "stream"})
         with ExitStack() as stack:
             source = stack.enter_context(open_video(video, max_frames=request.max_frames))
             session = self.session(
-                source, request, ProgressBar(self._progress_bar), on_step=self._on_step(callback_on_step_end)
+                source, request, ProgressBar(self._progress_bar, on_event), on_step=self._on_step(callback_on_step_end)
             )
             stack.pop_all()  # the stream closes it
             return OutpaintStream(session, source)
-
-    def _on_step(self, callback: StepEnd | None) -> Callable[[StepDone], Tensor | None]:
-        if callback is None:
-            return lambda step: None
-        return lambda step: (callback(self, step.step, step.timestep, {"latents": step.latents}) or {}).get("latents")

@@ -1,15 +1,17 @@
 """The results of an outpainter: a clip, or a stream of chunks. Either can be saved as a video."""
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from PIL import Image
 
+from hero_rt.closable import Closable
 from hero_rt.errors import UsageError
 from hero_rt.request import OutputOptions
 from hero_rt.session import OutpaintSession
@@ -32,7 +34,7 @@ class OutpaintOutput:
         audio_file: the file whose audio belongs to the clip, or None.
     """
 
-    frames: Any
+    frames: Any = field(repr=False)
     frame_rate: Fraction
     canvas: Canvas
     pixel_aspect: Fraction = Fraction(1)
@@ -41,8 +43,10 @@ class OutpaintOutput:
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write a video with the frame rate, pixel shape and audio of the source.
 
+        A video is encoded with loss, so its source pixels are not exact. A PNG folder is exact.
+
         Args:
-            path: the video; without a suffix, a folder of PNG files.
+            path: the video, in a folder that exists; without a suffix, a folder of PNG files.
             options: fields of `OutputOptions`: crf, audio.
 
         Returns:
@@ -59,12 +63,15 @@ class OutpaintOutput:
         return Path(path)
 
 
-class OutpaintStream(Iterator[np.ndarray]):
-    """Yields chunks uint8 [n, H, W, 3], each when its window is finished. Closing the stream closes the source.
+class OutpaintStream(Closable, Iterator[np.ndarray]):
+    """Yields chunks uint8 [n, H, W, 3], each when its window is finished. It is a context manager.
+
+    One thread iterates. Any thread may call `cancel` or `close`: the iterating thread then gets Cancelled. To iterate
+    again after the end raises UsageError.
 
     Attributes:
         canvas: as of `OutpaintOutput`.
-        num_frames: of the clip; None if unknown.
+        num_frames: that the stream yields; None if unknown.
         frame_rate: as of `OutpaintOutput`.
         pixel_aspect: as of `OutpaintOutput`.
         audio_file: as of `OutpaintOutput`.
@@ -74,25 +81,44 @@ class OutpaintStream(Iterator[np.ndarray]):
         self.canvas, self.num_frames = session.plan.canvas, session.plan.num_frames
         self.frame_rate, self.pixel_aspect = source.frame_rate, source.pixel_aspect
         self.audio_file = source.audio_file
-        self._source, self._chunks = source, session.run(source.frames())
+        self._session, self._source, self._chunks = session, source, session.run(source.frames())
+        self._ended = False
+        self._iterating = threading.RLock()
+
+    def __iter__(self) -> Self:
+        if self._ended:
+            raise UsageError("the stream has ended: its frames were taken, or it was closed; call stream() again")
+        return self
 
     def __next__(self) -> np.ndarray:
-        try:
-            return next(self._chunks)
-        except BaseException:  # the end, too
-            self._source.close()
-            raise
+        with self._iterating:
+            try:
+                self._session.check_cancelled()
+                return next(self._chunks)
+            except BaseException:  # the end, too
+                self._end()
+                raise
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write the remaining chunks as `OutpaintOutput.save` does, in memory that does not grow."""
+        chunks = iter(self)
         with video_writer(path, self, OutputOptions.parse(options)) as writer:
-            for frames in self:
+            for frames in chunks:
                 writer.write(frames)
         return Path(path)
 
+    def cancel(self) -> None:
+        """Stop before the next step."""
+        self._session.cancel()
+
     def close(self) -> None:
-        """Stop early. Nothing more is outpainted."""
-        self._chunks.close()
+        """Cancel, wait for the step under way, and close the source. Closing twice is harmless."""
+        self.cancel()
+        with self._iterating:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
         self._source.close()
 
 

@@ -1,17 +1,22 @@
 """The methods of diffusers' pipelines that an outpainter has too."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch import Tensor
 
 from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import UsageError
 from hero_rt.sampling import make_scheduler
+from hero_rt.session import OnStep, StepDone
 from hero_rt.spec.config import HeroConfig
 
 if TYPE_CHECKING:
     from hero_rt.engines.eager import EagerEngines
+
+StepEnd = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 class PipelineMethods:
@@ -102,6 +107,20 @@ class PipelineMethods:
     def set_progress_bar_config(self, **kwargs: Any) -> None:
         """Set keyword arguments of tqdm, as in diffusers. `disable=True` hides the bar."""
         self._progress_bar = kwargs
+
+    def _on_step(self, callback: StepEnd | None) -> OnStep:
+        if callback is None:
+            return lambda step: None
+
+        def on_step(step: StepDone) -> Tensor | None:
+            returned: Any = callback(self, step.step, step.timestep, {"latents": step.latents})
+            returned = {} if returned is None else returned
+            if not isinstance(returned, dict) or returned.keys() - {"latents"}:
+                seen = f"a dict with {[*returned]}" if isinstance(returned, dict) else f"a {type(returned).__name__}"
+                raise UsageError(f"callback_on_step_end returned {seen}; return None, or a dict with 'latents' alone")
+            return returned.get("latents")
+
+        return on_step
 
     def _eager(self, what: str) -> "EagerEngines":
         from hero_rt.engines.eager import EagerEngines

@@ -1,12 +1,13 @@
 """Resolves a request for one clip on one engine set. Everything that can be refused early is refused here."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal, Protocol
 
 from hero_rt.engines.engine import EngineSet
 from hero_rt.errors import UsageError
-from hero_rt.request import OutpaintRequest
+from hero_rt.request import OutpaintRequest, check_request
 from hero_rt.sampling import copy_scheduler, make_scheduler, set_steps, step_arguments
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.canvas import Canvas
@@ -24,6 +25,7 @@ class ClipHeader(Protocol):
     width: int
     height: int
     num_frames: int | None
+    pixel_aspect: Fraction
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class OutpaintPlan:
         request: what was asked.
         canvas: the frame to fill.
         profile: the shapes of the denoising step.
-        num_frames: of the clip; None if unknown.
+        num_frames: that are outpainted: the clip's, at most the request's max_frames. None if unknown.
         mode: joint or stream.
         scheduler: the diffusers scheduler whose config each window's scheduler gets.
     """
@@ -44,7 +46,7 @@ class OutpaintPlan:
     profile: Profile
     num_frames: int | None
     mode: Literal["joint", "stream"]
-    scheduler: Any
+    scheduler: Any = field(repr=False)
 
     @property
     def window(self) -> int:
@@ -108,7 +110,10 @@ def resolve(request: OutpaintRequest, clip: ClipHeader, engines: EngineSet, sche
         UsageError: the request does not fit the clip or the checkpoint.
         EngineError: the engine set has no engine for the canvas.
     """
-    canvas = request.frame.canvas(clip.width, clip.height)
+    check_request(request)
+    if not hasattr(clip, "num_frames"):
+        raise UsageError(f"clip is a {type(clip).__name__}; open it first: hero_rt.video.open_video(clip)")
+    canvas = request.frame.canvas(clip.width, clip.height, clip.pixel_aspect)
     check_flow(request.flow, clip.width, clip.height)
     num_frames = clip.num_frames
     if num_frames is not None and request.max_frames is not None:

@@ -1,7 +1,6 @@
 """Gives sessions turns on devices, one unit of work at a time, in order of arrival."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,45 +23,24 @@ class Device:
     def __init__(self, engines: EngineSet):
         self.engines = engines
         self.sessions = 0
-        self._mutex = threading.Lock()
-        self._busy = False
-        self._waiting: deque[threading.Event] = deque()
+        self._waiting: list[object] = []  # the first one has the turn
+        self._changed = threading.Condition()
 
     @contextmanager
     def turn(self, cancelled: threading.Event) -> Iterator[EngineSet]:
         """Wait for a turn. Raises Cancelled if the event was set meanwhile."""
-        self._acquire()
+        ticket = object()
+        self._waiting.append(ticket)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting[0] is ticket)
             if cancelled.is_set():
                 raise Cancelled("the session was cancelled")
             yield self.engines
-        finally:
-            self._release()
-
-    def _acquire(self) -> None:
-        with self._mutex:
-            if not self._busy:
-                self._busy = True
-                return
-            ticket = threading.Event()
-            self._waiting.append(ticket)
-        try:
-            ticket.wait()  # `_release` hands the turn over: the device stays busy
-        except BaseException:  # interrupted: the turn goes to the next in line
-            with self._mutex:
-                given = ticket not in self._waiting
-                if not given:
-                    self._waiting.remove(ticket)
-            if given:
-                self._release()
-            raise
-
-    def _release(self) -> None:
-        with self._mutex:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._busy = False
+        finally:  # of an interrupted wait too: the turn goes to the next in line
+            with self._changed:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
 
 
 class Schedule:

@@ -3,7 +3,8 @@
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +15,7 @@ from hero_rt.noise import Purpose, StepNoise, frame_noise
 from hero_rt.plan import OutpaintPlan
 from hero_rt.sampling import guide
 from hero_rt.schedule import Device, Schedule
+from hero_rt.spec.boundary import TensorSpec
 from hero_rt.spec.canvas import check_frames
 from hero_rt.stages.decode import decode_window
 from hero_rt.stages.denoise import Predict, denoise
@@ -24,46 +26,54 @@ from hero_rt.windows import Window, fuse, fusion_weights, pad_to_window
 
 
 @dataclass(frozen=True)
-class Prepared:
+class _WindowEvent:
+    window: int
+    num_windows: int | None
+
+
+@dataclass(frozen=True)
+class Prepared(_WindowEvent):
     """Reports that everything that is constant in a window is computed.
 
     Attributes:
         window: its number, from 0.
+        num_windows: of the clip; None if its length is unknown. A joint clip is one window.
         steps: the number of steps that follow. Some samplers take more than the request says.
     """
 
-    window: int
     steps: int
 
 
 @dataclass(frozen=True)
-class StepDone:
+class StepDone(_WindowEvent):
     """Reports that a denoising step is done.
 
     Attributes:
-        window: number of the window, from 0.
+        window: as of `Prepared`.
+        num_windows: as of `Prepared`.
+        steps: as of `Prepared`.
         step: number of the step, from 0.
-        timestep: of the sampler.
+        timestep: of the sampler, a tensor of one value.
         latents: [N, 4, h, w] FP32 on the device of the session.
     """
 
-    window: int
+    steps: int
     step: int
     timestep: Tensor
-    latents: Tensor
+    latents: Tensor = field(repr=False)
 
 
 @dataclass(frozen=True)
-class WindowFinished:
+class WindowFinished(_WindowEvent):
     """Reports that a window is finished.
 
     Attributes:
-        window: its number, from 0.
+        window: as of `Prepared`.
+        num_windows: as of `Prepared`.
         frames: uint8 [n, H, W, 3], which `push` or `finish` is about to return.
     """
 
-    window: int
-    frames: np.ndarray
+    frames: np.ndarray = field(repr=False)
 
 
 Event = Prepared | StepDone | WindowFinished
@@ -76,13 +86,15 @@ class OutpaintSession:
 
     In stream mode `push` returns frames when a window is finished. In joint mode `finish` returns all frames. Sessions
     of one schedule may run in different threads. One thread at a time uses a session; only `cancel` may be called from
-    another thread. `Outpainter.session` makes one.
+    another thread. `Outpainter.session` makes one. A session takes the request's `max_frames` and ignores frames after
+    them.
 
     Args:
         plan: how the clip is outpainted.
         schedule: the devices.
         on_event: called after each event, in the thread of the session. Its result is ignored.
-        on_step: called after each step. It may return other latents for the next step, or None.
+        on_step: called after each step. It may return None, or other latents of the same shape, dtype and device for
+            the next step.
         latents: initial noise [N', 4, h, w], N' = max(N, window); joint mode only.
 
     Raises:
@@ -116,21 +128,24 @@ class OutpaintSession:
         """Take source frames, and outpaint each window that they complete.
 
         Args:
-            frames: uint8 [n, h, w, 3], or one frame [h, w, 3].
+            frames: uint8 [n, h, w, 3], or one frame [h, w, 3]. Frames after the request's `max_frames` are ignored.
 
         Returns:
             Finished chunks, uint8 [m, H, W, 3] each; often none.
 
         Raises:
-            UsageError: the frames have another size or dtype, or the session is finished.
+            UsageError: the frames have another size or dtype, the session is finished, or `on_step` returns other
+                latents than it may.
             Cancelled: `cancel` was called.
             EngineError: an engine fails.
         """
         self._check_usable()
+        frames = np.asarray(frames)
         frames = frames[None] if frames.ndim == 3 else frames
         check_frames(frames, self.plan.canvas.source_width, self.plan.canvas.source_height, "source")
         chunks = []
-        for frame in frames:
+        most = self.plan.request.max_frames
+        for frame in frames if most is None else frames[: max(0, most - self._first - len(self._held))]:
             self._held.append(frame)
             if self.plan.mode == "stream" and len(self._held) == self.plan.window:
                 chunks.append(self._next_window())
@@ -144,15 +159,15 @@ class OutpaintSession:
         return chunks
 
     def run(self, frames: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        """Push every frame, uint8 [h, w, 3], and finish. Yield chunks when they are finished."""
-        for frame in frames:
+        """Push frames, uint8 [h, w, 3], at most `max_frames`, and finish. Yield chunks when they are finished."""
+        for frame in islice(frames, self.plan.request.max_frames):
             yield from self.push(frame)
         yield from self.finish()
 
     def run_to_latents(self, frames: Iterable[np.ndarray]) -> Tensor:
         """Push every frame. Return clean latents FP32 [N, 4, h, w], no frames. Raises UsageError in stream mode."""
         self.plan.check_latents_exist()
-        for frame in frames:
+        for frame in islice(frames, self.plan.request.max_frames):
             self.push(frame)
         self._check_usable()
         source = pad_to_window(np.stack(self._held), self.plan.window)
@@ -165,13 +180,17 @@ class OutpaintSession:
         """Stop before the next step. The thread of the session then gets Cancelled. Any thread may call this."""
         self._cancelled.set()
 
+    def check_cancelled(self) -> None:
+        """Raise Cancelled after a call of `cancel`."""
+        if self._cancelled.is_set():
+            raise Cancelled("the session was cancelled")
+
     @property
     def _carried(self) -> int:
         return 0 if self._finished is None else len(self._finished)
 
     def _check_usable(self) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled("the session was cancelled")
+        self.check_cancelled()
         if self._closed:
             raise UsageError("the session is finished; open a new one for another clip")
 
@@ -188,7 +207,7 @@ class OutpaintSession:
         self._held, self._finished = self._held[count - keep :], done[count - keep : count] if keep else None
         self._flow = flow[count - keep : count - 1] if keep > 1 else None
         self._first += count - keep
-        self._on_event(WindowFinished(self._window, done[carried:count]))
+        self._on_event(WindowFinished(self._window, self.plan.num_windows, done[carried:count]))
         self._window += 1
         return done[carried:count]
 
@@ -198,18 +217,21 @@ class OutpaintSession:
         places = range(self._first, self._first + len(source))
         flow = self._estimate_flow(source)
         scheduler, arguments = self.plan.sampler()
+        steps = len(scheduler.timesteps)
 
         def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
-            done = StepDone(self._window, step, timestep, latents)
+            done = StepDone(self._window, self.plan.num_windows, steps, step, timestep, latents)
             replaced = self._on_step(done)
+            if replaced is not None and _describe(replaced) != _describe(latents):
+                expected = f"they are {_describe(latents)} in this step"
+                raise UsageError(f"a callback returned {_describe(replaced)} in place of the latents; {expected}")
             self._on_event(done)
             self._check_usable()
             return latents if replaced is None else replaced
 
         with ExitStack() as held:
             predict = self._bind_windows(held, home, source, flow)
-            steps = len(scheduler.timesteps)
-            self._on_event(Prepared(self._window, steps))
+            self._on_event(Prepared(self._window, self.plan.num_windows, steps))
             noise = StepNoise(request.seed, places, steps)
             return denoise(predict, self._initial_noise(home, places), scheduler, arguments, noise, on_step), flow
 
@@ -280,6 +302,12 @@ class OutpaintSession:
         shape = [num_frames, *self.plan.latent_shape]
         if list(latents.shape) != shape:
             raise UsageError(f"latents have shape {list(latents.shape)}, this clip takes {shape}")
+
+
+def _describe(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{TensorSpec(tuple(value.shape), value.dtype)} on {value.device}"
 
 
 @dataclass(frozen=True)

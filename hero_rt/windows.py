@@ -45,14 +45,12 @@ def fusion_weights(windows: Sequence[Window]) -> list[Tensor]:
     total = torch.zeros(windows[-1].stop)
     ramps = []
     for i, window in enumerate(windows):
-        size = window.stop - window.start
-        ramp = torch.ones(size)
+        rising = torch.arange(1, window.stop - window.start + 1)
+        ramp = torch.ones(len(rising))
         if i > 0:
-            shared = windows[i - 1].stop - window.start
-            ramp[:shared] = torch.arange(1, shared + 1) / (shared + 1)
+            ramp = ramp.minimum(rising / (windows[i - 1].stop - window.start + 1))
         if i + 1 < len(windows):
-            shared = window.stop - windows[i + 1].start
-            ramp[size - shared :] = torch.minimum(ramp[size - shared :], torch.arange(shared, 0, -1) / (shared + 1))
+            ramp = ramp.minimum(rising.flip(0) / (window.stop - windows[i + 1].start + 1))
         ramps.append(ramp)
         total[window.start : window.stop] += ramp
     return [ramp / total[window.start : window.stop] for ramp, window in zip(ramps, windows, strict=True)]

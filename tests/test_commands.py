@@ -147,7 +147,7 @@ def test_eta_is_the_outpainters(engine_folder, clip, tmp_path):
     [
         pytest.param(["nowhere.mp4", "{out}", "--engines", "{engines}", *PAD], 1, "nowhere.mp4 does not exist", id="missing"),
         pytest.param([__file__, "{out}", "--engines", "{engines}", *PAD], 1, "cannot be opened as a video", id="not-a-video"),
-        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,-8,0,8"], 2, "frame.right is -8", id="negative"),
+        pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,-8,0,8"], 2, "pad right is -8", id="negative"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--pad", "0,8"], 2, "is not 4 whole numbers", id="pad"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--size", "64x64"], 2, "smaller than the source", id="small"),
         pytest.param(["{clip}", "{out}", "--engines", "{engines}", "--task", "OPV"], 2, "needs a ratio", id="ratio"),

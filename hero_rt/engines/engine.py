@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hero_rt.closable import Closable
 from hero_rt.errors import EngineError
-from hero_rt.spec.boundary import Specs
+from hero_rt.spec.boundary import Specs, TensorSpec
 from hero_rt.spec.config import HeroConfig
 from hero_rt.spec.profile import Profile
 
@@ -61,6 +61,7 @@ class Engine(ABC):
         name: of the engine, for messages.
         inputs: shape and dtype of each input by name.
         outputs: shape and dtype of each output by name.
+        device: of inputs and outputs.
         submodule: the name under which the set opened it.
         profile: the profile for which the set opened it.
     """
@@ -68,8 +69,8 @@ class Engine(ABC):
     submodule = ""
     profile: Profile | None = None
 
-    def __init__(self, name: str, inputs: Specs, outputs: Specs):
-        self.name, self.inputs, self.outputs = name, inputs, outputs
+    def __init__(self, name: str, inputs: Specs, outputs: Specs, device: torch.device):
+        self.name, self.inputs, self.outputs, self.device = name, inputs, outputs, device
         self.observers: Iterable[Observer] = ()
         self.closed = False
 
@@ -83,7 +84,7 @@ class Engine(ABC):
             EngineError: wrong names, shapes or dtypes, or a closed engine.
         """
         self._check_open()
-        check_tensors(self.name, self.inputs, constants or {})
+        self._check(constants or {})
         return self._bind(constants or {})
 
     def run(self, binding: Binding, **inputs: Tensor) -> dict[str, Tensor]:
@@ -102,7 +103,7 @@ class Engine(ABC):
         self._check_open()
         if binding.closed:
             raise EngineError(f"{self.name}: this binding is closed; bind the constants again")
-        check_tensors(self.name, self.inputs, inputs, binding.constants)
+        self._check(inputs, binding.constants)
         for observer in self.observers:
             observer.before_run(self, binding, inputs)
         outputs = self._run(binding, inputs)
@@ -123,11 +124,6 @@ class Engine(ABC):
         for _ in range(2 if self.device.type == "cuda" else 1):
             self(**zeros)
 
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """The device of inputs and outputs."""
-
     def close(self) -> None:
         """Release what the engine holds. A closed engine refuses to run."""
         if not self.closed:
@@ -142,6 +138,25 @@ class Engine(ABC):
     def _check_open(self) -> None:
         if self.closed:
             raise EngineError(f"{self.name} is closed; open the engines again")
+
+    def _check(self, tensors: Mapping[str, Tensor], bound: Mapping[str, Tensor] | None = None) -> None:
+        """Compare names, shapes, dtypes and devices with the inputs. EngineError names the first mismatch.
+
+        bound: the checked constants of a run. If given, every input must be in it or in `tensors`.
+        """
+        for name, tensor in tensors.items():
+            if name not in self.inputs:
+                raise EngineError(f"{self.name} has no input {name!r}; it takes {', '.join(self.inputs)}")
+            spec = self.inputs[name]
+            if tuple(tensor.shape) != spec.shape or tensor.dtype != spec.dtype:
+                seen = TensorSpec(tuple(tensor.shape), tensor.dtype)
+                raise EngineError(f"{self.name}: input {name!r} is {seen}, the engine takes {spec}")
+            if tensor.device.type != self.device.type:
+                where = f"is on {tensor.device}, the engine runs on {self.device}"
+                raise EngineError(f"{self.name}: input {name!r} {where}")
+        missing = [] if bound is None else [name for name in self.inputs if name not in tensors and name not in bound]
+        if missing:
+            raise EngineError(f"{self.name}: input {missing[0]!r} is neither bound nor given")
 
     @abstractmethod
     def _bind(self, constants: Mapping[str, Tensor]) -> Binding: ...
@@ -159,12 +174,8 @@ class ModuleEngine(Engine):
     def __init__(
         self, name: str, forward: Callable[..., Any], inputs: Specs, outputs: Specs, device: torch.device | None = None
     ):
-        super().__init__(name, inputs, outputs)
-        self._forward, self._device = forward, device or torch.device("cpu")
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
+        super().__init__(name, inputs, outputs, device or torch.device("cpu"))
+        self._forward = forward
 
     def _bind(self, constants: Mapping[str, Tensor]) -> Binding:
         return Binding(constants)
@@ -226,21 +237,3 @@ class EngineSet(Closable, ABC):
 
     def _close(self) -> None:
         """Release what a format holds beside its engines; there may be nothing."""
-
-
-def check_tensors(
-    engine: str, specs: Specs, tensors: Mapping[str, Tensor], bound: Mapping[str, Tensor] | None = None
-) -> None:
-    """Compare names, shapes and dtypes of `tensors` with `specs`. EngineError names the engine and the first mismatch.
-
-    bound: the checked constants of a run. If given, every input must be in it or in `tensors`.
-    """
-    for name, tensor in tensors.items():
-        if name not in specs:
-            raise EngineError(f"{engine} has no input {name!r}; it takes {', '.join(specs)}")
-        spec = specs[name]
-        if tuple(tensor.shape) != spec.shape or tensor.dtype != spec.dtype:
-            seen = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
-            raise EngineError(f"{engine}: input {name!r} is {seen}, the engine takes {spec}")
-    if bound is not None and (missing := [name for name in specs if name not in tensors and name not in bound]):
-        raise EngineError(f"{engine}: input {missing[0]!r} is neither bound nor given")

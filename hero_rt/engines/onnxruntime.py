@@ -54,40 +54,30 @@ class OnnxRuntimeEngine(Engine):
     """One ONNX file at one shape. All shapes of a file share its InferenceSession, whose runs may overlap."""
 
     def __init__(self, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace):
-        super().__init__(path.name, inputs, outputs)
-        self._device = workspace.device
+        super().__init__(path.name, inputs, outputs, workspace.device)
         self._session = workspace.loaded(path, lambda: _open_session(path, workspace.device))
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
 
     def _bind(self, constants: Mapping[str, Tensor]) -> "_SessionBinding":
         dense = {name: tensor.contiguous() for name, tensor in constants.items()}
         binding = _SessionBinding(dense, self._session.io_binding())
         for name, tensor in dense.items():
-            self._bind_input(binding, name, tensor)
+            binding.session.bind_input(name, *_address(tensor))
         return binding
 
     def _run(self, binding: "_SessionBinding", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         given = {name: tensor.contiguous() for name, tensor in inputs.items()}  # held until the run is over
         for name, tensor in given.items():
-            self._bind_input(binding, name, tensor)
+            binding.session.bind_input(name, *_address(tensor))
         results = self._new_outputs()
         for name, tensor in results.items():
             binding.session.bind_output(name, *_address(tensor))
-        if self._device.type == "cuda":
-            torch.cuda.current_stream(self._device).synchronize()  # the session runs on a stream of its own
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()  # the session runs on a stream of its own
         self._session.run_with_iobinding(binding.session)
         return results
 
     def _close(self) -> None:
         del self._session
-
-    def _bind_input(self, binding: "_SessionBinding", name: str, tensor: Tensor) -> None:
-        if tensor.device.type != self._device.type:
-            raise EngineError(f"{self.name}: input {name!r} is on {tensor.device}, the engine runs on {self._device}")
-        binding.session.bind_input(name, *_address(tensor))
 
 
 class _SessionBinding(Binding):

@@ -100,7 +100,10 @@ class Slot(ABC):
 
 
 class SlotBinding(Binding):
-    """Constants in the buffers of a slot."""
+    """Holds one caller's constants on a slot. Closing it removes it from the slot, which a later binding then uses.
+
+    After `Slot.load` the slot's buffers hold the constants. A slot with several bindings also keeps a copy in each.
+    """
 
     def __init__(self, constants: Mapping[str, Tensor], slot: Slot):
         super().__init__(constants, lambda: slot.bindings.remove(self))
@@ -117,16 +120,11 @@ class SlotEngine(Engine):
     """
 
     def __init__(self, name: str, inputs: Specs, outputs: Specs, workspace: Workspace, make_slot: Callable[[], Slot]):
-        super().__init__(name, inputs, outputs)
+        super().__init__(name, inputs, outputs, workspace.device)
         self._workspace, self._make_slot = workspace, make_slot
         self._slots = [self._new_slot()]  # now: an engine that does not fit should fail on opening
 
-    @property
-    def device(self) -> torch.device:
-        return self._workspace.device
-
     def _bind(self, constants: Mapping[str, Tensor]) -> SlotBinding:
-        self._check_device(constants)
         with self._workspace.lock:
             binding = SlotBinding(constants, self._choose())
             binding.slot.join(binding)
@@ -136,7 +134,6 @@ class SlotEngine(Engine):
         return binding
 
     def _run(self, binding: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        self._check_device(inputs)
         results = self._new_outputs()
         with self._workspace.lock:
             binding.slot.run(binding, inputs, results.values())
@@ -161,9 +158,3 @@ class SlotEngine(Engine):
     def _new_slot(self) -> Slot:
         with self._workspace.on_stream():  # this selects the device too
             return self._make_slot()
-
-    def _check_device(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            if tensor.device.type != self.device.type:
-                where = f"is on {tensor.device}, the engine runs on {self.device}"
-                raise EngineError(f"{self.name}: input {name!r} {where}")

@@ -136,7 +136,10 @@ class Plan:
 
 
 class TensorRTEngine(SlotEngine):
-    """One plan at one shape. Each slot has an execution context."""
+    """Runs a plan at one shape. Engines at other shapes share the plan of the file, which is loaded once.
+
+    Each slot of the engine has its own execution context (`PlanContext`).
+    """
 
     def __init__(
         self, trt: Any, path: Path, inputs: Specs, outputs: Specs, workspace: Workspace, beside: Sequence[Path] = ()

@@ -14,10 +14,10 @@ _T = TypeVar("_T")
 
 
 class Workspace:
-    """One CUDA stream, one memory pool of graphs, one scratch for activations, and each file loaded once.
+    """Holds one CUDA stream, one memory pool of graphs, one scratch for activations, and each file, loaded once.
 
-    lock: held while work is put on the stream, so that threads' runs follow one another.
-    scratch_bytes: what the largest engine is expected to ask for, so that the first one's scratch fits all.
+    lock: hold it while you queue work on the stream. Runs of several threads then follow one another.
+    scratch_bytes: the scratch that the largest engine needs, if known. The first allocation then fits every engine.
     """
 
     def __init__(self, device: torch.device, scratch_bytes: int = 0):
@@ -37,8 +37,10 @@ class Workspace:
 
     @contextmanager
     def on_stream(self) -> Iterator[None]:
-        """Put work on the stream. It starts after the work already queued on PyTorch's current stream, which then
-        waits for it. The host does not wait.
+        """Queue the work of the `with` block on this workspace's stream instead of PyTorch's current stream.
+
+        The block's work starts after the work that the current stream already has. Work that is queued on the current
+        stream later starts after the block's work. The host does not wait.
         """
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)

@@ -1,5 +1,6 @@
 """Computes spatial attention: self-attention with the RefNet's keys, and cross-attention to the CLIP tokens."""
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
@@ -81,7 +82,7 @@ class DecoupledCrossAttention(_Projections):
         self.register_load_state_dict_pre_hook(_drop_clip_key)
 
     def forward(self, x: Tensor, constants: AttentionConstants) -> Tensor:
-        """x: [N, S, C], the conditional rows only. Returns [N, S, C]."""
+        """Attend to the CLIP tokens. x: [N, S, C], the conditional rows only. Returns [N, S, C]."""
         out = attend(self.to_q(x), constants.openclip_k, constants.openclip_v, self.num_heads)
         return self.to_out[0](out + constants.clip_v)
 
@@ -114,7 +115,7 @@ class SpatialTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, activation_fn="geglu")
 
     def forward(self, x: Tensor, constants: AttentionConstants, guided: bool, features: list[Tensor] | None) -> Tensor:
-        """x: [R, S, C]. `guided` adds the null rows (in front); `features` collects norm1's output for a RefNet.
+        """Run the block on x [R, S, C]. `guided` adds the null rows in front. `features` collects norm1's output.
 
         Returns [N, S, C], or [2N, S, C] when guided: rows uncond, cond.
         """
@@ -150,13 +151,9 @@ class SpatialTransformer(nn.Module):
         return self.transformer_blocks[0]  # type: ignore[return-value]
 
     def forward(
-        self,
-        x: Tensor,
-        constants: AttentionConstants,
-        guided: bool = False,
-        features: list[Tensor] | None = None,
+        self, x: Tensor, constants: AttentionConstants, guided: bool = False, features: list[Tensor] | None = None
     ) -> Tensor:
-        """x: [R, C, h, w]. Returns [N or 2N, C, h, w]."""
+        """Run the block on a feature map [R, C, h, w]. Returns [N, C, h, w], or [2N, C, h, w] when guided."""
         height, width = x.shape[-2:]
         tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
         tokens = self.block(tokens, constants, guided, features)
@@ -167,18 +164,13 @@ class SpatialTransformer(nn.Module):
 class ReferenceTap(nn.Module):
     """The start of a SpatialTransformer up to norm1. The RefNet ends here."""
 
-    class _Norm(nn.Module):
-        def __init__(self, channels: int):
-            super().__init__()
-            self.norm1 = nn.LayerNorm(channels)
-
     def __init__(self, channels: int, norm_num_groups: int):
         super().__init__()
         self.norm = nn.GroupNorm(norm_num_groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList([self._Norm(channels)])
+        self.transformer_blocks = nn.ModuleList([nn.Sequential(OrderedDict(norm1=nn.LayerNorm(channels)))])
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [N, C, h, w]. Returns norm1's output, [N, S, C]."""
+        """Compute norm1's output [N, S, C] for x [N, C, h, w]."""
         tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
-        return self.transformer_blocks[0].norm1(tokens)  # type: ignore[operator]
+        return self.transformer_blocks[0](tokens)

@@ -1,5 +1,6 @@
 """The blocks of a Stable Diffusion 1.5 UNet, each resnet (and its attention) followed by a motion module."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,28 +28,14 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
-        """x: [R, C_in, h, w]; temb: [1, T], already through SiLU. Returns [R, C_out, h, w]."""
+        """Run the block. x: [R, C_in, h, w]; temb: [1, T], already through SiLU. Returns [R, C_out, h, w]."""
         h = self.conv1(F.silu(self.norm1(x))) + self.time_emb_proj(temb)[:, :, None, None]
         return self.conv_shortcut(x) + self.conv2(F.silu(self.norm2(h)))
 
 
-class Downsample(nn.Module):
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
-class Upsample(nn.Module):
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Enlarge to the size of the next skip connection: twice as large, minus one if that level has an odd size."""
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+def _resampler(channels: int, stride: int) -> nn.Sequential:
+    """Make the convolution of a down- or upsampler, under diffusers' name."""
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(channels, channels, 3, stride=stride, padding=1)))
 
 
 @dataclass(frozen=True)
@@ -94,24 +81,20 @@ class DownBlock(nn.Module):
         self.resnets = nn.ModuleList(
             make.resnet(in_channels if j == 0 else channels, channels) for j in range(LAYERS_PER_BLOCK)
         )
-        if attention:
-            self.attentions = nn.ModuleList(make.attention(channels) for _ in self.resnets)
+        self.attentions = nn.ModuleList(make.attention(channels) for _ in self.resnets if attention)
         self.motion_modules = nn.ModuleList(make.motion(channels) for _ in self.resnets)
-        if downsample:
-            self.downsamplers = nn.ModuleList([Downsample(channels)])
-        self.has_attention, self.downsample = attention, downsample
+        self.downsamplers = nn.ModuleList([_resampler(channels, stride=2)] if downsample else [])
 
     def forward(self, x: Tensor, given: Pass) -> list[Tensor]:
-        """Returns the block's skip connections; the last is its output."""
+        """Return the block's skip connections. The last one is its output."""
         skips = []
         for j, resnet in enumerate(self.resnets):
             x = resnet(x, given.temb)
-            if self.has_attention:
+            if self.attentions:
                 x = given.attend(self.attentions[j], x)
             x = self.motion_modules[j](x, given.num_frames)
             skips.append(x)
-        if self.downsample:
-            skips.append(self.downsamplers[0](x))
+        skips += [downsample(x) for downsample in self.downsamplers]
         return skips
 
 
@@ -152,13 +135,11 @@ class UpBlock(nn.Module):
             make.resnet((in_channels if j == 0 else channels) + skip, channels) for j, skip in enumerate(skip_channels)
         )
         whole = len(skip_channels) - tapped
-        if attention:
-            layers: list[nn.Module] = [make.attention(channels) for _ in range(whole)]
-            self.attentions = nn.ModuleList(layers + [ReferenceTap(channels, make.groups)] * tapped)
+        layers: list[nn.Module] = [make.attention(channels) for _ in range(whole) if attention]
+        self.attentions = nn.ModuleList(layers + [ReferenceTap(channels, make.groups)] * tapped)
         self.motion_modules = nn.ModuleList(make.motion(channels) for _ in range(whole))
-        if upsample:
-            self.upsamplers = nn.ModuleList([Upsample(channels)])
-        self.has_attention, self.upsample, self.tapped = attention, upsample, tapped
+        self.upsamplers = nn.ModuleList([_resampler(channels, stride=1)] if upsample else [])
+        self.tapped = tapped
 
     def forward(self, x: Tensor, skips: list[Tensor], given: Pass) -> Tensor:
         """Take skip connections from the end of `skips`. Returns the output, or a tapped block's last feature."""
@@ -166,10 +147,10 @@ class UpBlock(nn.Module):
             x = resnet(torch.cat([x, repeat_rows(skips.pop(), x.shape[0])], dim=1), given.temb)
             if self.tapped and j == len(self.resnets) - 1:
                 return self.attentions[j](x)
-            if self.has_attention:
+            if self.attentions:
                 x = given.attend(self.attentions[j], x)
             x = self.motion_modules[j](x, given.num_frames)
-        if self.upsample:
-            height, width = skips[-1].shape[-2:]
-            x = self.upsamplers[0](x, (height, width))
+        for upsample in self.upsamplers:
+            # to the size of the next skip connection: twice as large, minus one if that level has an odd size
+            x = upsample(F.interpolate(x, size=skips[-1].shape[-2:], mode="nearest"))
         return x

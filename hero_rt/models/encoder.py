@@ -44,7 +44,15 @@ class Encoder3D(ModelMixin, ConfigMixin):
         return F.silu(self.time_embedding(sinusoid.to(self.time_embedding.linear_1.weight.dtype)))
 
     def encode(self, x: Tensor, given: Pass) -> tuple[Tensor, list[Tensor]]:
-        """x: [B·F, C0, h, w], conv_in's output. Returns the mid block's output and the 12 skip connections."""
+        """Run the down blocks and the mid block.
+
+        Args:
+            x: [B·F, C0, h, w], the output of the network's first convolution.
+            given: the time embedding and the attention constants, which all blocks use.
+
+        Returns:
+            The mid block's output, and 12 skip connections: x itself, then the outputs of the down blocks in order.
+        """
         skips = [x]
         for block in self.down_blocks:
             skips += block(skips[-1], given)

@@ -1,7 +1,7 @@
 """Holds the optical-flow encoder: a ControlNet over flow and mask. It runs once for each window."""
 
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding, zero_module
 from torch import Tensor, nn
 
 from hero_rt.models.blocks import Pass
@@ -35,29 +35,20 @@ class FlowEncoder3D(Encoder3D):
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(base, 3, embedding_channels)
         self.controlnet_cond_embedding.conv_out.reset_parameters()
         widths = [base] + [c for i, c in enumerate(block_out_channels) for _ in range(3 if i < 3 else 2)]
-        self.controlnet_down_blocks = nn.ModuleList(_zero_conv(c) for c in widths)
-        self.controlnet_mid_block = _zero_conv(block_out_channels[-1])
+        self.controlnet_down_blocks = nn.ModuleList(zero_module(nn.Conv2d(c, c, 1)) for c in widths)
+        self.controlnet_mid_block = zero_module(nn.Conv2d(block_out_channels[-1], block_out_channels[-1], 1))
 
     def forward(
-        self,
-        flow_mask: Tensor,
-        clip_embeds: Tensor,
-        openclip_embeds: Tensor,
-        timestep: Tensor,
-        num_frames: int,
+        self, flow_mask: Tensor, clip_embeds: Tensor, openclip_embeds: Tensor, timestep: Tensor, num_frames: int
     ) -> list[Tensor]:
-        """flow_mask: [B·F, 3, H, W] (flow x, flow y, mask); clip_embeds [B·F, 1, D]; openclip_embeds [B·F, L, D];
-        timestep: [1], zero unless synced. Returns 13 residuals [B·F, C, h, w]: 12 down, mid.
+        """Encode the flow of a window.
+
+        flow_mask: [B·F, 3, H, W] (flow x, flow y, mask); clip_embeds [B·F, 1, D]; openclip_embeds [B·F, L, D];
+        timestep: [1], 0 unless `ofe_timestep` is "synced".
+        Returns 13 residuals [B·F, C, h, w]: 12 of the down blocks, 1 of the mid block.
         """
         constants = iter(self.project_semantic(clip_embeds, openclip_embeds))
         given = Pass(self.embed_time(timestep), constants, num_frames)
         x, skips = self.encode(self.controlnet_cond_embedding(flow_mask), given)
         down = [conv(skip) for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         return [*down, self.controlnet_mid_block(x)]
-
-
-def _zero_conv(channels: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, channels, 1)
-    for parameter in conv.parameters():
-        nn.init.zeros_(parameter)
-    return conv

@@ -84,13 +84,7 @@ class HeroModel:
     @classmethod
     def initial(cls, config: HeroConfig, seed: int, device: torch.device | str = "cpu") -> "HeroModel":
         """Make the model from which training from nothing starts. Zero-initialised layers and alphas are zero."""
-
-        def make(part: str) -> nn.Module:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + zlib.crc32(part.encode()))
-                return make_part(config, part)
-
-        return cls(config, make, torch.float32, device)
+        return cls(config, lambda part: _seeded_part(config, part, seed), torch.float32, device)
 
     @classmethod
     def random(
@@ -105,7 +99,7 @@ class HeroModel:
         Each part has a seed of its own, so that one part alone equals that part of the whole.
         """
         config = HeroConfig.from_preset(config) if isinstance(config, str) else config
-        return cls(config, lambda part: _random_part(config, part, seed), dtype, device)
+        return cls(config, lambda part: _seeded_part(config, part, seed, randomise=True), dtype, device)
 
     def __getitem__(self, part: str) -> Any:
         if part not in self._parts:
@@ -126,9 +120,14 @@ class HeroModel:
             nn.Module.to(module, device=self.device, dtype=self.dtype)
 
     def save_pretrained(self, folder: str | Path, scheduler: Any = None) -> None:
-        """Write the checkpoint as a diffusers-style folder: model_index.json, and config.json + safetensors a part.
+        """Write the checkpoint as a diffusers-style folder.
 
-        scheduler: a diffusers scheduler in place of the config's.
+        The folder holds model_index.json, the scheduler's config, and one folder for each part. A part's folder holds
+        its config.json and its weights as safetensors.
+
+        Args:
+            folder: is created if it does not exist.
+            scheduler: a diffusers scheduler in place of the config's.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,11 +168,12 @@ def make_part(config: HeroConfig, part: str) -> nn.Module:
     )
 
 
-def _random_part(config: HeroConfig, part: str, seed: int) -> nn.Module:
+def _seeded_part(config: HeroConfig, part: str, seed: int, randomise: bool = False) -> nn.Module:
+    """Make one part. `randomise` also draws the values that initialisation sets to 0 or 1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + zlib.crc32(part.encode()))
         module = make_part(config, part)
-        for layer in module.modules():
+        for layer in module.modules() if randomise else ():
             if isinstance(layer, nn.Linear | nn.Conv2d) and not layer.weight.any():
                 layer.reset_parameters()
             elif isinstance(layer, nn.GroupNorm | nn.LayerNorm):
@@ -201,9 +201,10 @@ def local_folder(checkpoint: str | Path, variant: str | None = None, **hub: Any)
         return Path(snapshot_download(str(checkpoint), allow_patterns=["*.json", weights], **hub))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         bundled = ", ".join(sorted(path.name for path in BUNDLED.iterdir()))
+        offline = "it is not in the Hub's cache, and the Hub cannot be reached or is switched off (HF_HUB_OFFLINE)"
+        reason = offline if isinstance(error, LocalEntryNotFoundError) else first_line(error)
         raise UsageError(
-            f"checkpoint {str(checkpoint)!r} is neither a folder nor {bundled} nor a reachable Hub id: "
-            f"{first_line(error)}"
+            f"checkpoint {str(checkpoint)!r} is neither a folder nor {bundled} nor a reachable Hub id: {reason}"
         ) from error
 
 

@@ -47,7 +47,7 @@ class TemporalAttention(_Projections):
         del self.to_q, self.to_k, self.to_v
 
     def forward(self, x: Tensor, alpha: Tensor, num_frames: int) -> Tensor:
-        """x: [R, S, C]; alpha: [1] FP32. Returns [R, S, C]."""
+        """Attend over frames, and blend. x: [R, S, C]; alpha: [1] FP32. Returns [R, S, C]."""
         if self.to_qkv is not None:
             projected = self.to_qkv(x).chunk(3, dim=-1)
         else:
@@ -78,7 +78,7 @@ class _PositionalEmbedding(nn.Module):
         self.register_load_state_dict_pre_hook(_drop_positions)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        """x: [R, S, C] plus the position of its frame."""
+        """Add to each token of x [R, S, C] the position of its frame."""
         return x + repeat_rows(self.pe[:num_frames, None].to(x.dtype), x.shape[0])
 
 
@@ -100,7 +100,7 @@ class MotionTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, activation_fn="geglu")
 
     def forward(self, x: Tensor, alpha: Tensor, num_frames: int) -> Tensor:
-        """x: [R, S, C]. Returns [R, S, C]."""
+        """Run the block. x: [R, S, C]; alpha: [1] FP32. Returns [R, S, C]."""
         x = x + self.attn1(self.pos_embed(self.norm1(x), num_frames), alpha, num_frames)
         x = x + self.attn2(self.pos_embed(self.norm2(x), num_frames), alpha, num_frames)
         return x + self.ff(self.norm3(x))
@@ -128,7 +128,10 @@ class MotionModule(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        """x: [B·F, C, h, w], frame-major. Returns the same shape."""
+        """Add temporal attention to a feature map, and blend neighbouring frames by M_I(alpha).
+
+        x: [B·F, C, h, w], frame-major: the F frames of the first clip come first. Returns the same shape.
+        """
         height, width = x.shape[-2:]
         alpha = self.im3_alpha.float()
         inside = alpha if self.im3_placement == "attention" else self.no_blend.float()

@@ -32,8 +32,9 @@ class RefNet3D(Encoder3D):
     def forward(
         self, latents: Tensor, clip_embeds: Tensor, openclip_embeds: Tensor, timestep: Tensor, num_frames: int
     ) -> list[Tensor]:
-        """latents: f_l [B·F, 4, h, w]; clip_embeds [B·F, 1, D]; openclip_embeds [B·F, L, D]; timestep [1], zero.
+        """Compute the features of a window.
 
+        latents: f_l [B·F, 4, h, w]; clip_embeds [B·F, 1, D]; openclip_embeds [B·F, L, D]; timestep [1], zero.
         Returns the input of every spatial self-attention (norm1's output), 16 x [B·F, S, C]: down, mid, up.
         """
         features: list[Tensor] = []

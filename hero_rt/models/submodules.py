@@ -36,11 +36,7 @@ class VaeDecoder(nn.Module):
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()
         vae = model["vae"]
-        self.decoder, self.post_quant_conv, self.scale = (
-            vae.decoder,
-            vae.post_quant_conv,
-            vae.config.scaling_factor,
-        )
+        self.decoder, self.post_quant_conv, self.scale = vae.decoder, vae.post_quant_conv, vae.config.scaling_factor
         self.slicing = vae.use_slicing
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -55,7 +51,7 @@ def _by_frame(run: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
 
 
 class Semantic(nn.Module):
-    """Both CLIP encoders, and the UNet's cross-attention values and keys of their tokens."""
+    """Runs both CLIP encoders, and projects their tokens to the values and keys of the UNet's cross-attentions."""
 
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()
@@ -68,18 +64,13 @@ class Semantic(nn.Module):
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         clip_embeds = self.clip(pixel_values).image_embeds[:, None]
         openclip_embeds = self.projection(self.openclip(pixel_values).image_embeds)
-        projected = [attention(clip_embeds, openclip_embeds) for attention in self.cross_projections]
-        return (
-            clip_embeds,
-            openclip_embeds,
-            *(constants.clip_v for constants in projected),
-            *(constants.openclip_k for constants in projected),
-            *(constants.openclip_v for constants in projected),
-        )
+        projected = [attention(clip_embeds, openclip_embeds)[:3] for attention in self.cross_projections]
+        clip_v, openclip_k, openclip_v = zip(*projected, strict=True)
+        return (clip_embeds, openclip_embeds, *clip_v, *openclip_k, *openclip_v)
 
 
 class Reference(nn.Module):
-    """The RefNet at t = 0, and the UNet's self-attention keys and values of its features."""
+    """Runs the RefNet at t = 0, and projects its features to keys and values of the UNet's self-attentions."""
 
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()
@@ -96,7 +87,11 @@ class Reference(nn.Module):
 
 
 class FlowResiduals(nn.Module):
-    """The flow encoder at t = 0."""
+    """Runs the flow encoder.
+
+    As the submodule `flow_encoder` it gets no timestep and uses 0. If the config says `ofe_timestep="synced"`,
+    `UNetStep` runs it in each step and passes the sampler's timestep.
+    """
 
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()
@@ -111,7 +106,7 @@ class FlowResiduals(nn.Module):
 
 
 class UNetStep(nn.Module):
-    """One denoising step on cached constants, in the order of `submodule_io("unet_step", ...)`."""
+    """Runs the UNet for one denoising step. Its inputs have the order of `submodule_io("unet_step", ...)`."""
 
     def __init__(self, model: HeroModel, profile: Profile):
         super().__init__()

@@ -8,6 +8,7 @@ from hero_rt.errors import UsageError
 from hero_rt.spec.config import VAE_SCALE
 
 TASKS = {"OPC": "all four sides", "OPV": "left and right", "OPH": "top and bottom"}
+MAX_SIDE = 16384  # pixels: the H.264 encoder takes no larger frame, and its memory would not either
 ANCHORS = {  # share of the padding that goes to the left and to the top
     "center": (0.5, 0.5),
     "left": (0.0, 0.5),
@@ -45,6 +46,9 @@ class Canvas:
             raise UsageError(
                 f"target {self.width}x{self.height} equals the source: nothing to generate; ask for more pixels"
             )
+
+        if max(self.width, self.height) > MAX_SIDE:
+            raise UsageError(f"target {self.width}x{self.height} is larger than {MAX_SIDE} pixels a side; ask for less")
 
     @classmethod
     def from_size(

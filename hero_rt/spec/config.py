@@ -51,9 +51,7 @@ class HeroConfig:
     ofe_timestep: OfeTimestep = "zero"
     canvas_fill: CanvasFill = "grey"  # of the unknown pixels, before the VAE: see hero_rt/stages/fill.py
     decode_noise: float = 0.0  # of the latents that are decoded, where the scene moves: see hero_rt/stages/texture.py
-    flow_scale: float | None = (
-        None  # pixels of flow that the flow encoder reads as 1; None: the canvas's width or height
-    )
+    flow_scale: float | None = None  # pixels of flow that become 1; None: the canvas's width or height
     sample_size: int | None = None  # pixels a side that the model was trained at; None in older checkpoints
     max_ratio: float | None = None  # largest generated fraction of a side in training; None in older checkpoints
 

@@ -17,9 +17,7 @@ from hero_rt.pixels import to_grey_levels, to_signed
 from hero_rt.spec.canvas import Canvas
 
 GRID = 6  # px between the flow vectors that a camera motion is fitted to
-MAX_RESIDUAL = (
-    10.0  # mean grey levels between two frames' common known pixels, above which their motion is not believed
-)
+MAX_RESIDUAL = 10.0  # mean grey levels between two frames' common known pixels; above, their motion is not believed
 MIN_GAIN = 2.0  # how much better than no motion it must explain them: in flat scenes any motion would do
 MIN_OVERLAP = 0.2  # of the source, that two frames must both show for that comparison to mean something
 
@@ -33,8 +31,7 @@ def propagated(frames: Tensor, known: Tensor, flow: np.ndarray, canvas: Canvas) 
     pixels = to_grey_levels(frames)
     to_first = _to_first_frame(flow, canvas)
     filled = np.stack([_filled(index, pixels, known.numpy(), to_first) for index in range(len(pixels))])
-    signed = to_signed(filled)
-    return torch.where(known[:, None], frames, signed)
+    return torch.where(known[:, None], frames, to_signed(filled))
 
 
 def camera_motion(flow: np.ndarray) -> np.ndarray:

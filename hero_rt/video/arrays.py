@@ -45,8 +45,6 @@ def to_frames(video: Any) -> np.ndarray:
         raise VideoError(f"video {kind} has zero frames")
     if frames.dtype == np.uint8:
         return frames
-    if frames.dtype.kind == "u":
-        raise UsageError(f"video is {frames.dtype}, expected a uint8 or float {kind}")
     low, high = float(frames.min()), float(frames.max())
     if not 0 <= low <= high <= 1:
         raise UsageError(f"video {kind} holds floats from {low:g} to {high:g}, expected 0 to 1 (or uint8)")

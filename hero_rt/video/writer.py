@@ -3,7 +3,7 @@
 import os
 import shutil
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def create_video(
 
     Raises:
         UsageError: an option has no effect.
-        VideoError: the file cannot be created.
+        VideoError: the file cannot be created, for instance because its folder does not exist.
     """
     options = options or OutputOptions()
     options.check_format(path)
@@ -77,20 +77,17 @@ class VideoWriter(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._discard()
-            return
-        if self.num_frames == 0:
-            self._discard()
-            raise VideoError(f"{self.path} is not written: there were no frames")
-        try:
-            self._finish()
-        except (av.FFmpegError, OSError) as failure:
-            self._discard()
-            raise self._failure(failure) from failure
-        except VideoError:
-            self._discard()
-            raise
+        with ExitStack() as undo:
+            undo.callback(self._discard)
+            if kind is not None:
+                return
+            if self.num_frames == 0:
+                raise VideoError(f"{self.path} is not written: there were no frames")
+            try:
+                self._finish()
+            except (av.FFmpegError, OSError) as failure:
+                raise self._failure(failure) from failure
+            undo.pop_all()
 
     @abstractmethod
     def _write(self, frame: np.ndarray) -> None: ...
@@ -149,6 +146,8 @@ class VideoFileWriter(VideoWriter):
         super().__init__(path, width, height)
         if path.is_dir():
             raise VideoError(f"{path} is a folder; choose another name for the video")
+        if not path.absolute().parent.is_dir():
+            raise VideoError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
         # the index first, so that a browser can start before it has the whole file
         options = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
         self._frame_rate = frame_rate
@@ -197,5 +196,4 @@ class VideoFileWriter(VideoWriter):
             self._container.close()
         if self._audio is not None:
             self._audio.close()
-        if self._temporary.exists():  # not so where its folder is no folder
-            self._temporary.unlink()
+        self._temporary.unlink(missing_ok=True)

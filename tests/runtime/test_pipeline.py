@@ -275,5 +275,21 @@ def test_the_hubs_options_reach_the_hub(tiny, tmp_path, monkeypatch):
 def test_the_package_exports_what_an_application_needs():
     for name in hero_rt.__all__:
         assert getattr(hero_rt, name) is not None
+    assert dir(hero_rt) == sorted(hero_rt.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Outpaint'"):
         _ = hero_rt.Outpaint
+
+
+def test_a_checkpoint_that_is_not_here_is_told_without_a_network(tmp_path):
+    options = {"cache_dir": str(tmp_path), "local_files_only": True}
+    with pytest.raises(
+        UsageError, match=r"'someone/hero' is neither a folder nor hero-tiny.*: it is not in the Hub's cache, and"
+    ):
+        Outpainter.from_pretrained("someone/hero", **options)
+
+
+def test_a_stream_is_not_started_for_a_folder_that_is_not_there(outpainter, clip, tmp_path):
+    with outpainter.stream(clip, **FAST) as stream:
+        with pytest.raises(VideoError, match=r"there is no folder .*no; make it first"):
+            stream.save(tmp_path / "no" / "out.mp4")
+        assert stream.save(tmp_path / "out.mp4").is_file()

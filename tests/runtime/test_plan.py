@@ -37,6 +37,9 @@ PAD = (0, 24, 0, 24)
 REFUSED = [
     pytest.param({"size": (64, 64)}, "target 64x64 is smaller than the source 80x64", id="smaller"),
     pytest.param({"aspect": "5:4"}, "target 80x64 equals the source", id="nothing-to-generate"),
+    pytest.param({"size": (10**6, 10**6)}, "target 1000000x1000000 is larger than 16384 pixels a side", id="too-large"),
+    pytest.param({"pad": (0, 16305, 0, 0)}, "target 16385x64 is larger than 16384 pixels a side", id="one-too-wide"),
+    pytest.param({"aspect": "9999:1"}, "target 639936x64 is larger than 16384 pixels a side", id="too-wide"),
     pytest.param({"aspect": "0:9"}, "aspect ratio 0:9 has a side of zero", id="aspect-zero"),
     pytest.param({"pad": PAD, "sampler": "ddim2"}, "unknown sampler 'ddim2'; known: ddim", id="sampler"),
     pytest.param({"pad": PAD, "sampler": "euler", "eta": 0.5}, "eta is 0.5: it has no effect with sampler euler", id="eta"),
@@ -153,3 +156,19 @@ def test_closed_engines_are_one_clear_error(tiny, engine_folder):
             outpainter(Counted(), pad=PAD, num_inference_steps=1)
         with pytest.raises(EngineError, match="is closed; open the engines again"):
             decoder(latents=torch.zeros(16, 4, 8, 16))
+
+
+def test_a_path_in_place_of_a_clip_and_a_dict_in_place_of_a_request_are_told():
+    outpainter, request = Outpainter(ZeroEngines()), OutpaintRequest.from_keywords(pad=PAD)
+    with pytest.raises(UsageError, match=r"clip is a str; open it first: hero_rt\.video\.open_video"):
+        outpainter.session("in.mp4", request)
+    for call in (outpainter.session, outpainter, outpainter.stream):
+        with pytest.raises(UsageError, match="request is a dict, not an OutpaintRequest"):
+            call(Counted(), {"pad": PAD})
+
+
+def test_an_aspect_ratio_counts_the_shape_of_the_pixels():
+    source = Counted(720, 576)
+    source.pixel_aspect = Fraction(16, 15)  # 4:3 on the screen
+    plan = resolve(OutpaintRequest.from_keywords(aspect="16:9"), source, ZeroEngines())
+    assert (plan.canvas.width, plan.canvas.height) == (960, 576)

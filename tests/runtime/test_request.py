@@ -2,9 +2,11 @@
 
 import inspect
 import json
+from fractions import Fraction
 from typing import get_args
 
 import click
+import numpy as np
 import pytest
 import torch
 import typer.main
@@ -71,14 +73,15 @@ PAD = {"pad": (0, 24, 0, 24)}
         pytest.param({}, "exactly one of pad, size, aspect and task", id="no-frame"),
         pytest.param(PAD | {"size": (128, 64)}, "exactly one of .*; pad and size are given", id="two-frames"),
         pytest.param({"task": "OPV"}, "task OPV needs a ratio", id="no-ratio"),
-        pytest.param({"task": "OPX", "ratio": 0.2}, "frame.task is 'OPX': input should be 'OPC', 'OPV' or 'OPH'", id="task"),
-        pytest.param({"task": "OPV", "ratio": 1.5}, "frame.ratio is 1.5: input should be less than 1", id="ratio"),
-        pytest.param({"pad": (0, -8, 0, 8)}, "frame.right is -8: input should be greater than or equal to 0", id="negative"),
-        pytest.param({"pad": (0, 8.5, 0, 8)}, "frame.right is 8.5: input should be a valid integer", id="half-a-pixel"),
+        pytest.param({"task": "OPX", "ratio": 0.2}, "^task is 'OPX': input should be 'OPC', 'OPV' or 'OPH'", id="task"),
+        pytest.param({"task": "OPV", "ratio": 1.5}, "^ratio is 1.5: input should be less than 1", id="ratio"),
+        pytest.param({"pad": (0, -8, 0, 8)}, "^pad right is -8: input should be greater than or equal to 0", id="negative"),
+        pytest.param({"pad": (0, 8.5, 0, 8)}, "^pad right is 8.5: input should be a valid integer", id="half-a-pixel"),
         pytest.param({"pad": (0, 8)}, r"pad is \(0, 8\); it is \(top, right, bottom, left\) in pixels", id="two-sides"),
         pytest.param({"size": "256x144"}, r"size is '256x144'; it is \(width, height\)", id="size-text"),
-        pytest.param({"aspect": "wide"}, "frame.ratio is 'wide'", id="aspect"),
-        pytest.param({"size": (9, 9), "anchor": "middle"}, "frame.anchor is 'middle'", id="anchor"),
+        pytest.param({"size": (0, 8)}, "^size width is 0: input should be greater than or equal to 1", id="no-width"),
+        pytest.param({"aspect": "wide"}, "^aspect is 'wide'", id="aspect"),
+        pytest.param({"size": (9, 9), "anchor": "middle"}, "^anchor is 'middle'", id="anchor"),
         pytest.param(PAD | {"anchor": "top"}, "anchor has no effect with pad", id="anchor-with-pad"),
         pytest.param({"size": (9, 9), "ratio": 0.5}, "ratio has no effect with size", id="ratio-with-size"),
         pytest.param(PAD | {"mode": "joint", "max_joint_frames": 9}, "max_joint_frames has no effect in mode joint", id="max-joint"),
@@ -139,7 +142,7 @@ def test_anchors_and_tasks_are_those_of_the_canvas():
     assert set(get_args(TaskName)) == TASKS.keys()
 
 
-BESIDE = {"self", "video", "request", "generator", "latents", "output_type", "callback_on_step_end"}
+BESIDE = {"self", "video", "request", "generator", "latents", "output_type", "callback_on_step_end", "on_event"}
 
 
 @pytest.mark.parametrize("method", ["__call__", "stream"])
@@ -185,3 +188,43 @@ def test_the_mode_of_a_request_that_was_read_can_be_replaced(tmp_path, mode, lon
     (tmp_path / "request.json").write_text(saved.model_dump_json())
     changed = OutpaintRequest.from_keywords(OutpaintRequest.read(tmp_path / "request.json"), mode=mode)
     assert (changed.mode, changed.frame) == (mode, saved.frame)
+
+
+@pytest.mark.parametrize(("keywords", "frame"), FRAMES)
+def test_the_shortest_json_of_a_request_comes_back_and_the_schema_asks_for_its_kind(tmp_path, keywords, frame):
+    request = OutpaintRequest.from_keywords(**keywords, steps=7)
+    short = json.loads(request.model_dump_json(exclude_defaults=True))
+    assert short["frame"]["kind"] == frame.kind
+    assert OutpaintRequest.parse(short) == request
+    definitions = OutpaintRequest.model_json_schema()["$defs"]
+    assert definitions[type(frame).__name__]["required"][0] == "kind"
+    path = str(tmp_path / "request.json")  # text, as an application has it
+    assert OutpaintRequest.read(request.save(path)) == OutpaintRequest.read(path) == request
+    with pytest.raises(UsageError, match=r"no/request.json cannot be written: No such file"):
+        request.save(tmp_path / "no" / "request.json")
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = OutpaintRequest.from_keywords(pad=np.array([1, 2, 3, 4]), seed=np.int64(5), guidance_scale=np.float32(1.5))
+    assert given == OutpaintRequest.from_keywords(pad=(1, 2, 3, 4), seed=5, guidance_scale=1.5)
+    assert type(given.seed) is type(given.frame.top) is int
+    assert TargetSize(width=np.uint16(128), height=np.int32(64)) == TargetSize(width=128, height=64)
+    with pytest.raises(UsageError, match=r"steps is 2\.0: input should be a valid integer"):
+        OutpaintRequest.from_keywords(pad=(0, 8, 0, 8), steps=np.float64(2))
+
+
+@pytest.mark.parametrize("pixels", [Fraction(4, 3), Fraction(128, 117), Fraction(1, 2)])
+def test_an_aspect_ratio_is_of_the_displayed_frame(pixels):
+    canvas = AspectRatio(ratio="16:9").canvas(720, 576, pixels)
+    assert (canvas.width == 720) != (canvas.height == 576)
+    assert canvas.width * pixels / canvas.height == pytest.approx(16 / 9, abs=0.005)
+
+
+def test_what_is_no_request_is_told_how_to_become_one():
+    with pytest.raises(UsageError, match=r"request is a dict, not an OutpaintRequest; .*OutpaintRequest\.parse"):
+        OutpaintRequest.from_keywords({"frame": {"kind": "padding", "left": 8}}, steps=4)
+
+
+def test_an_unknown_output_option_lists_the_output_options():
+    with pytest.raises(UsageError, match=r"^fps is not a field; known: crf, audio$"):
+        OutputOptions.parse({"fps": 25})

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from hero_rt import Outpainter
 from hero_rt.engines import Observer, open_engines
@@ -267,10 +268,41 @@ def test_a_device_gives_turns_in_the_order_of_asking():
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
     with device.turn(never):
-        for number, thread in enumerate(threads, 1):
+        for number, thread in enumerate(threads, 2):
             thread.start()
-            while len(device._waiting) < number:  # asked, one after the other
+            while len(device._waiting) < number:  # asked, one after the other; the first holds the turn
                 pass
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2]
+
+
+@pytest.mark.parametrize("mode", ["joint", "stream"])
+@pytest.mark.parametrize("most", [5, 18, 28])
+def test_a_session_takes_the_requests_max_frames_and_no_more(clip, mode, most):
+    asked = {"mode": mode, "steps": 1, "max_frames": most}
+    session = session_for(ZeroEngines(), clip, **asked)
+    assert session.plan.num_frames == most
+    chunks = [chunk for begin in range(0, 28, 3) for chunk in session.push(clip[begin : begin + 3])]
+    got = np.concatenate(chunks + session.finish())
+    assert np.array_equal(got[:, :, 24:-24], clip[:most])
+    pulled = iter(clip)  # as from a camera: what is not needed is not read
+    assert sum(map(len, session_for(ZeroEngines(), clip, **asked).run(pulled))) == most
+    assert len(list(pulled)) == 28 - most
+
+
+def test_an_event_says_how_far_the_clip_is_and_prints_in_a_line(clip):
+    events = []
+    list(session_for(ZeroEngines(), clip, events.append, steps=3, mode="stream", sampler="heun").run(clip))
+    assert {event.num_windows for event in events} == {2}
+    steps = [(event.window, event.step) for event in events if isinstance(event, StepDone)]
+    assert steps == [(window, step) for window in range(2) for step in range(5)]  # Heun takes 2 · 3 - 1
+    assert {event.steps for event in events if not isinstance(event, WindowFinished)} == {5}
+    assert all(len(repr(event)) < 120 and "\n" not in repr(event) for event in events)
+
+
+def test_frames_of_pillow_are_frames(clip):
+    session = session_for(ZeroEngines(), clip[:16], steps=1)
+    for frame in clip[:16]:
+        session.push(Image.fromarray(frame))
+    assert np.array_equal(session.finish()[0][:, :, 24:-24], clip[:16])
