@@ -99,7 +99,10 @@ def build_engine(
 ) -> FinishedEngine:
     """Build one engine at `path`, in a folder of its own. Return it with its record for the manifest."""
     job = EngineJob(settings.checkpoint, submodule, profile, settings.dtype, settings.options, path, progress)
+    if not progress("export", 0, 1):
+        raise KeyboardInterrupt
     made = settings.builder.make(job)
+    progress("export", 1, 1)
     config = settings.checkpoint.load().config  # loads no weights
     inputs, outputs = submodule_boundary(submodule, config, profile, DTYPES[settings.dtype])
     engine = EngineRecord(
@@ -110,7 +113,7 @@ def build_engine(
         inputs=tensor_records(inputs),
         outputs=tensor_records(outputs),
         build_key=key,
-        build_seconds=round(made.seconds, 2),
+        build_seconds=0.0,  # the parent measures it, with the start of this process
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         build_flags=settings.builder.flags(settings.options),
         contents=made.contents,

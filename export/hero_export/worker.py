@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hero_rt.spec.profile import AnyProfile
 
 _STOP_SECONDS = 5.0  # for an interrupted build to end by itself
 
-PhaseReport = Callable[[str, int, int], None]  # "unet_step: phase", steps done, steps in all
+PhaseReport = Callable[[str, int, int], None]  # "unet_step 64x64x16: phase", steps done, steps in all
 
 
 class Workers:
@@ -26,6 +27,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
+        resource_tracker.ensure_running()  # now: its start unblocks SIGINT
         self._running: set[Any] = set()
         self._stopped = False
         self._lock = threading.Lock()  # several threads wait for a build each
@@ -43,12 +45,17 @@ class Workers:
     def build(
         self, settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str, on_phase: PhaseReport
     ) -> FinishedEngine:
-        """Build one engine at `path` and wait for it. Raises the error of the build, or HeroError if it was killed."""
+        """Build one engine at `path` and wait for it. Raises the error of the build, or HeroError if it was killed.
+
+        Runs in a thread, not in the main one: the thread blocks SIGINT.
+        """
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(sender, settings, submodule, profile, path, key))
         with self._lock:
             if self._stopped:
                 raise KeyboardInterrupt
+            # the child starts with the mask of this thread: a Ctrl-C while it imports waits until `_work` can handle it
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             process.start()
             self._running.add(process)
         sender.close()  # the child's end closes with the child
@@ -57,7 +64,7 @@ class Workers:
                 if isinstance(message, BaseException):
                     raise message
                 phase, done, total = message
-                on_phase(f"{submodule}: {phase}", done, total)
+                on_phase(f"{submodule} {profile}: {phase}", done, total)
             return message
         except EOFError as error:
             process.join()
@@ -92,6 +99,7 @@ def _work(
     """Run a build in the child. A Ctrl-C stops TensorRT at its next step. The parent kills a phase without steps."""
     interrupted = threading.Event()
     signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def progress(phase: str, done: int, total: int) -> bool:

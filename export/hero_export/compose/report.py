@@ -1,28 +1,19 @@
 """Reports the origin of every tensor of a composed checkpoint, and the use of every tensor of its sources."""
 
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import BaseModel
 
 from hero_rt.errors import UsageError
 
 Origin = Literal["copied", "zero", "random"]
 
 
-@dataclass
-class Report:
+class Report(BaseModel):
     """Maps `part/tensor` to (origin, source or reason) in `made`, and `source: tensor` to a reason in `unused`."""
 
-    made: dict[str, tuple[Origin, str]] = field(default_factory=dict)
-    unused: dict[str, str] = field(default_factory=dict)
-
-    def counts(self) -> dict[str, int]:
-        """Count tensors by their origin, and the unused ones."""
-        counted = Counter(origin for origin, _ in self.made.values())
-        return dict(counted) | {"unused": len(self.unused)}
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"made": {name: list(how) for name, how in self.made.items()}, "unused": self.unused}
+    made: dict[str, tuple[Origin, str]] = {}
+    unused: dict[str, str] = {}
 
     def require_explained(self, expected: set[str], left_over: dict[str, set[str]]) -> None:
         """Raise UsageError for a tensor of the checkpoint without an origin, or a public one without use or reason.
