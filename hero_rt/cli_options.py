@@ -78,12 +78,9 @@ def parse_options(model: type[_Model], options: dict[str, Any]) -> _Model:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
         if first["loc"]:
-            message = f"--{str(first['loc'][0]).replace('_', '-')} is {_as_typed(first['input'])!r}: {message}"
+            typed = " ".join(first["input"]) if isinstance(first["input"], list) else first["input"]
+            message = f"--{str(first['loc'][0]).replace('_', '-')} is {typed!r}: {message}"
         raise UsageError(message) from error
-
-
-def _as_typed(value: Any) -> Any:
-    return " ".join(value) if isinstance(value, list) else value
 
 
 def request_of(options: dict[str, Any], base: OutpaintRequest | None) -> OutpaintRequest:

@@ -15,12 +15,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from hero_export.engine_build import BuildSettings, FinishedEngine, build_key, versions
+from hero_export.engine_build import BuildSettings, EngineTask, FinishedEngine, build_key, versions
 from hero_export.worker import PhaseReport, Workers
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
 from hero_rt.atomic import publish, write_atomically
-from hero_rt.engines.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, read_manifest, write_manifest
+from hero_rt.engines.manifest import SCHEMA_VERSION, Manifest, read_manifest, write_manifest
 from hero_rt.errors import EngineError, HeroError
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import AnyProfile, parse_profile
@@ -81,7 +81,7 @@ def build_engines(
             done = finished.get(file)
             if done is not None and done.engine.build_key == key and done.intact(folder):
                 return done, True
-            return _make(workers, settings, submodule, profile, folder / file, key, on_phase), False
+            return _make(workers, EngineTask(settings, submodule, profile, folder / file, key), on_phase), False
 
         engines: list[FinishedEngine] = []
         with (
@@ -168,19 +168,11 @@ def build_report(manifest: Manifest) -> str:
     return json.dumps(report, indent=2) + "\n"
 
 
-def _make(
-    workers: Workers,
-    settings: BuildSettings,
-    submodule: str,
-    profile: AnyProfile,
-    path: Path,
-    key: str,
-    on_phase: PhaseReport,
-) -> FinishedEngine:
+def _make(workers: Workers, task: EngineTask, on_phase: PhaseReport) -> FinishedEngine:
     """Build in a scratch folder, move the files into place, then record them. A killed build leaves no record."""
-    started = time.perf_counter()
+    started, path = time.perf_counter(), task.path
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_SCRATCH) as scratch:
-        done = workers.build(settings, submodule, profile, Path(scratch, path.name), key, on_phase)
+        done = workers.build(task._replace(path=Path(scratch, path.name)), on_phase)
         done.engine.build_seconds = round(time.perf_counter() - started, 2)  # with the start of its process
         for name in done.files:
             publish(Path(scratch, name), path.parent / name)
@@ -210,8 +202,6 @@ def _finished_engines(folder: Path, previous: Manifest | None) -> dict[str, Fini
 
 def _previous_manifest(folder: Path) -> Manifest | None:
     """Return the manifest. Return None if it is missing or cannot be read; every engine is then built again."""
-    if not (folder / MANIFEST_NAME).is_file():
-        return None
     try:
         return read_manifest(folder)
     except EngineError:
@@ -237,7 +227,5 @@ def _remove_strays(folder: Path, manifest: Manifest) -> None:
 
 def _remove_scratch(folder: Path) -> None:
     """Delete the scratch folders of killed builds. The lock is held, so no build uses them."""
-    for path in folder.glob(".*"):
-        if path.name in (_LOCK, RECORDS):
-            continue
+    for path in {*folder.glob(".*")} - {folder / _LOCK, folder / RECORDS}:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

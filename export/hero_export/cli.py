@@ -2,6 +2,7 @@
 
 import re
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,7 +81,7 @@ def onnx(
             path = out / f"{name}.{shape}.onnx"
             progress.phase(f"{path.name}: export", 0, 1)
             done = export_onnx(source.load(DTYPES[dtype]), name, shape, path, checkpoint=source.label)
-            counts = (str(done.nodes), str(done.hero_nodes), _mib(done.weights_bytes), f"{done.seconds:.1f}")
+            counts = (str(done.nodes), str(done.hero_nodes), _mib(done.weights.stat().st_size), f"{done.seconds:.1f}")
             table.add_row(f"{name} {shape}", *counts)
             if done.ranges:
                 path.with_suffix(".shapes").write_text(trtexec_shapes(done.ranges))
@@ -187,7 +188,6 @@ def verify(
     check_engine_folder(folder)
     tolerances = parse_options(Thresholds, options).model_dump(exclude_unset=True)
 
-    from hero_export.verify import OutputParity
     from hero_export.verify import verify as run
 
     with console.status(f"verify {folder}"):
@@ -195,18 +195,17 @@ def verify(
     limits = report.tolerances
     columns = ("engine", "worst output", "relative L2", "max abs", "cosine", "")
     table = _table(*columns, title=f"{folder} against FP32 eager")
-    by_engine: dict[str, list[OutputParity]] = {}
-    for row in report.outputs:
-        by_engine.setdefault(f"{row.submodule} {row.profile}", []).append(row)
-    for engine, rows in by_engine.items():
+    for engine, group in groupby(report.outputs, lambda row: f"{row.submodule} {row.profile}"):
+        rows = list(group)
         worst = max(rows, key=lambda row: row.relative_l2)
         figures = (f"{worst.relative_l2:.1e}", f"{worst.max_abs:.1e}", f"{worst.cosine:.7f}")
         table.add_row(engine, worst.output, *figures, _verdict(all(row.passed for row in rows)))
     console.print(table)
     for run_row in report.clips:
-        errors = f"latents {run_row.latents_relative_l2:.1e}, frames {run_row.psnr_db:.1f} dB"
-        line = f"{run_row.profile}, {run_row.steps} steps on {report.clip}: {errors}  {_verdict(run_row.passed)}"
-        console.print(line, soft_wrap=True)
+        errors = (
+            f"latents {run_row.latents_relative_l2:.1e}, frames {run_row.psnr_db:.1f} dB  {_verdict(run_row.passed)}"
+        )
+        console.print(f"{run_row.profile}, {run_row.steps} steps on {report.clip}: {errors}", soft_wrap=True)
     _write(json, report.model_dump_json(indent=2) + "\n")
     if not report.passed:
         raise ParityError(
@@ -246,16 +245,14 @@ def inspect(
     )
     if found.build.format == "onnxruntime":
         console.print("graphs hold ONNX Runtime's operators; for trtexec or others: hero-export onnx", soft_wrap=True)
-    plugins = dict.fromkeys(engine.build_flags.get("plugin") for engine in found.engines)
-    for plugin in filter(None, plugins):
+    for plugin in {engine.build_flags.get("plugin") for engine in found.engines} - {None}:
         console.print(f"plugin of temporal attention: {plugin}")
     table = _table("engine", "size", "weights", "activations", "attention by")
     for engine in found.engines:
         by_type, activations = engine.contents.get("weights_by_type", {}), engine.contents.get("activation_bytes")
         weights = ", ".join(f"{_mib(size)} {name}" for name, size in by_type.items()) or _mib(engine.weights_bytes)
-        memory = "" if activations is None else _mib(activations)
-        name = f"{engine.submodule} {engine.profile}"
-        table.add_row(name, _mib(engine.file_bytes), weights, memory, "\n".join(engine.attention))
+        sizes = _mib(engine.file_bytes), weights, "" if activations is None else _mib(activations)
+        table.add_row(f"{engine.submodule} {engine.profile}", *sizes, "\n".join(engine.attention))
     console.print(table)
     if layers is not None:
         console.print(layer_listing(folder, layers), soft_wrap=True, markup=False, highlight=False)

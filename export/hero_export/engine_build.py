@@ -7,7 +7,7 @@ import resource
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -94,10 +94,19 @@ class FinishedEngine(BaseModel):
         )
 
 
-def build_engine(
-    settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str, progress: Progress
-) -> FinishedEngine:
-    """Build one engine at `path`, in a folder of its own. Return it with its record for the manifest."""
+class EngineTask(NamedTuple):
+    """One engine to build: at `path`, in a folder of its own. `key` is its build key."""
+
+    settings: BuildSettings
+    submodule: str
+    profile: AnyProfile
+    path: Path
+    key: str
+
+
+def build_engine(task: EngineTask, progress: Progress) -> FinishedEngine:
+    """Build one engine. Return it with its record for the manifest. KeyboardInterrupt if `progress` says stop."""
+    settings, submodule, profile, path, key = task
     job = EngineJob(settings.checkpoint, submodule, profile, settings.dtype, settings.options, path, progress)
     if not progress("export", 0, 1):
         raise KeyboardInterrupt

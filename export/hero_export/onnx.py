@@ -39,7 +39,6 @@ class OnnxExport:
     weights: Path
     nodes: int
     hero_nodes: int
-    weights_bytes: int
     weights_by_type: dict[str, int]  # bytes
     seconds: float
     operators: dict[str, int]
@@ -117,7 +116,6 @@ def export_onnx(
         weights=weights,
         nodes=len(graph_model.graph),
         hero_nodes=hero_nodes,
-        weights_bytes=weights.stat().st_size,
         weights_by_type=_weights_by_type(graph_model),
         seconds=time.perf_counter() - started,
         operators=dict(Counter(node.op_type for node in graph_model.graph).most_common()),

@@ -122,21 +122,14 @@ def verify(
             for submodule in SUBMODULES:
                 key = (submodule, str(profile.of(submodule)))
                 if key not in outputs:
-                    rows = _compare_submodule(model, engines, submodule, profile, inputs[submodule], limits)
-                    outputs[key] = list(rows)
+                    outputs[key] = list(_compare_submodule(model, engines, submodule, profile, inputs, limits))
             latents_error, psnr = math.inf, 0.0
             if all(math.isfinite(row.relative_l2) for rows in outputs.values() for row in rows):
                 latents, frames = _run(engines, source, frame, profile)
                 latents_error, psnr = relative_l2(latents, want_latents), psnr_of(frames, want_frames)
-            clips.append(
-                ClipParity(
-                    profile=str(profile),
-                    steps=STEPS,
-                    latents_relative_l2=latents_error,
-                    psnr_db=psnr,
-                    passed=latents_error <= limits.latents and psnr >= limits.psnr,
-                )
-            )
+            passed = latents_error <= limits.latents and psnr >= limits.psnr
+            errors = {"latents_relative_l2": latents_error, "psnr_db": psnr}
+            clips.append(ClipParity(profile=str(profile), steps=STEPS, passed=passed, **errors))
     except torch.OutOfMemoryError as error:
         raise HeroError(
             f"the FP32 model does not fit beside the engines in the memory of {model.device}; "
@@ -181,10 +174,10 @@ def _compare_submodule(
     engines: EngineSet,
     submodule: str,
     profile: Profile,
-    inputs: Mapping[str, Tensor],
+    inputs_of: Mapping[str, Mapping[str, Tensor]],
     limits: Thresholds,
 ) -> Iterator[OutputParity]:
-    engine = engines.open(submodule, profile)
+    engine, inputs = engines.open(submodule, profile), inputs_of[submodule]
     got = engine(**{name: x.to(engines.device, engine.inputs[name].dtype) for name, x in inputs.items()})
     want = EagerEngine(model, submodule, profile)(**inputs)
     for name, reference in want.items():

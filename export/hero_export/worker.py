@@ -9,13 +9,11 @@ import threading
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
-from hero_export.engine_build import BuildSettings, FinishedEngine, build_engine
+from hero_export.engine_build import EngineTask, FinishedEngine, build_engine
 from hero_rt.cli_errors import INTERRUPTED
 from hero_rt.errors import HeroError
-from hero_rt.spec.profile import AnyProfile
 
 _STOP_SECONDS = 5.0  # for an interrupted build to end by itself
 
@@ -42,15 +40,13 @@ class Workers:
         for process in running:
             _stop(process)
 
-    def build(
-        self, settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str, on_phase: PhaseReport
-    ) -> FinishedEngine:
-        """Build one engine at `path` and wait for it. Raises the error of the build, or HeroError if it was killed.
+    def build(self, task: EngineTask, on_phase: PhaseReport) -> FinishedEngine:
+        """Build one engine and wait for it. Raises the error of the build, or HeroError if it was killed.
 
         Runs in a thread, not in the main one: the thread blocks SIGINT.
         """
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_work, args=(sender, settings, submodule, profile, path, key))
+        process = self._context.Process(target=_work, args=(sender, task))
         with self._lock:
             if self._stopped:
                 raise KeyboardInterrupt
@@ -64,17 +60,18 @@ class Workers:
                 if isinstance(message, BaseException):
                     raise message
                 phase, done, total = message
-                on_phase(f"{submodule} {profile}: {phase}", done, total)
+                on_phase(f"{task.submodule} {task.profile}: {phase}", done, total)
             return message
         except EOFError as error:
+            engine = f"{task.submodule} at {task.profile}"
             process.join()
             if self._stopped or process.exitcode == INTERRUPTED:
                 raise KeyboardInterrupt from error
             if process.exitcode is not None and process.exitcode > 0:
-                raise HeroError(f"building {submodule} at {profile} failed; its traceback stands above") from error
+                raise HeroError(f"building {engine} failed; its traceback stands above") from error
             raise HeroError(
-                f"the process building {submodule} at {profile} was killed, most often because memory ran out; free "
-                "some and run the command again (finished engines are kept)"
+                f"the process building {engine} was killed, most often because memory ran out; free some "
+                " and run the command again (finished engines are kept)"
             ) from error
         finally:
             receiver.close()
@@ -93,9 +90,7 @@ def _stop(process: Any) -> None:
         process.join()
 
 
-def _work(
-    sender: Connection, settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str
-) -> None:
+def _work(sender: Connection, task: EngineTask) -> None:
     """Run a build in the child. A Ctrl-C stops TensorRT at its next step. The parent kills a phase without steps."""
     interrupted = threading.Event()
     signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())
@@ -107,7 +102,7 @@ def _work(
         return not interrupted.is_set()
 
     try:
-        sender.send(build_engine(settings, submodule, profile, path, key, progress))
+        sender.send(build_engine(task, progress))
     except (HeroError, OSError) as error:
         sender.send(error)  # for the user; anything else is a defect: its traceback is printed, the parent sees an end
     except KeyboardInterrupt:

@@ -104,8 +104,9 @@ def test_a_plan_of_a_range_is_built_for_it(tmp_path):
 
 
 def build_engines_of(settings, submodule, text, folder):
-    from hero_export.engine_build import build_engine
+    from hero_export.engine_build import EngineTask, build_engine
 
     profile = parse_profile(text)
     path = folder / settings.file_name(submodule, profile)
-    return build_engine(settings.resolved(), submodule, profile, path, "", lambda phase, done, total: True).engine
+    task = EngineTask(settings.resolved(), submodule, profile, path, "")
+    return build_engine(task, lambda phase, done, total: True).engine

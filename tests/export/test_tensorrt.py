@@ -77,7 +77,7 @@ def test_a_graph_that_cannot_be_parsed_is_the_parsers_own_words(trt, tmp_path):
 
 def test_a_workspace_that_is_too_small_names_its_option(trt, decoder, tmp_path):
     little = SM89.model_copy(update={"pool_limit": "workspace:1M"})
-    with pytest.raises(HeroError, match="workspace limit.*; raise --pool-limit workspace:1M$"):
+    with pytest.raises(HeroError, match=r"workspace limit.*; raise --pool-limit workspace:1M$"):
         build_plan(trt, decoder, tmp_path / "out.plan", little)
 
 

@@ -156,11 +156,10 @@ class _Composition:
     def _conv_in(self, part: str, tensor: Tensor) -> None:
         """Fill the first convolution: 9 channels in the UNet (noise 4, mask 1, masked latents 4), 4 in the RefNet."""
         value = self.base.weights["conv_in.weight"]
-        if value.shape[1] not in (LATENT_CHANNELS, 2 * LATENT_CHANNELS + 1):
-            raise UsageError(
-                f"{self.base.label}: conv_in takes {value.shape[1]} channels, expected 4 or 9 (inpainting)"
-            )
-        channels = min(tensor.shape[1], value.shape[1])
+        theirs = value.shape[1]
+        if theirs not in (LATENT_CHANNELS, 2 * LATENT_CHANNELS + 1):
+            raise UsageError(f"{self.base.label}: conv_in takes {theirs} channels, expected 4 or 9 (inpainting)")
+        channels = min(tensor.shape[1], theirs)
         tensor.zero_()
         tensor[:, :channels] = value[:, :channels]
         self.read[self.base.label].add("conv_in.weight")

@@ -20,9 +20,9 @@ class Report(BaseModel):
 
         expected: every `part/tensor`; left_over: by source, keys that were neither read nor explained.
         """
-        if missing := sorted(expected - self.made.keys()):
+        if lost := expected - self.made.keys():
             raise UsageError(
-                f"{len(missing)} tensors have no source, for instance {missing[0]}; give sources that have them"
+                f"{len(lost)} tensors have no source, for instance {min(lost)}; give sources that have them"
             )
         for source, keys in left_over.items():
             if keys:
