@@ -34,8 +34,7 @@ def diagnose() -> Diagnosis:
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
         gpus.append(f"{torch.cuda.get_device_name(index)} (sm_{major}{minor})")
-    runs_on = ["cpu", "cuda"] if gpus else ["cpu"]
-    eager = FormatStatus(format="eager", runs_on=runs_on, builds=True, missing=None)
+    eager = FormatStatus(format="eager", runs_on=["cpu", "cuda"] if gpus else ["cpu"], builds=True)
     return Diagnosis(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",

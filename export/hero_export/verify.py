@@ -104,12 +104,11 @@ def verify(
     manifest = read_manifest(folder)
     checkpoint = Checkpoint(manifest.build.checkpoint, manifest.build.preset, manifest.build.seed)
     engines: EngineSet
-    judged_as: str = manifest.build.dtype
+    judged_as: str = "eager fp16" if eager == "fp16" else eager or manifest.build.dtype
     if eager is None:
         engines = EngineFolder(folder, device)
     else:
         engines = EagerEngines(checkpoint.load(DTYPES[eager], device or "cpu"))
-        judged_as = "fp32" if eager == "fp32" else "eager fp16"
     limits = THRESHOLDS[judged_as].model_copy(update=tolerances)
     model = checkpoint.load(device=reference_device or str(engines.device))
     torch.backends.cudnn.allow_tf32 = False  # an FP32 truth is FP32

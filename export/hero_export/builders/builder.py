@@ -37,8 +37,8 @@ class FormatStatus(BaseModel):
     format: str
     runs_on: list[str]
     builds: bool
+    missing: str | None = None
     targets: list[str] = []  # GPUs that it builds for with no GPU here
-    missing: str | None
 
 
 @dataclass(frozen=True)
