@@ -201,11 +201,9 @@ def verify(
         figures = (f"{worst.relative_l2:.1e}", f"{worst.max_abs:.1e}", f"{worst.cosine:.7f}")
         table.add_row(engine, worst.output, *figures, _verdict(all(row.passed for row in rows)))
     console.print(table)
-    for run_row in report.clips:
-        errors = (
-            f"latents {run_row.latents_relative_l2:.1e}, frames {run_row.psnr_db:.1f} dB  {_verdict(run_row.passed)}"
-        )
-        console.print(f"{run_row.profile}, {run_row.steps} steps on {report.clip}: {errors}", soft_wrap=True)
+    for row in report.clips:
+        errors = f"latents {row.latents_relative_l2:.1e}, frames {row.psnr_db:.1f} dB  {_verdict(row.passed)}"
+        console.print(f"{row.profile}, {row.steps} steps on {report.clip}: {errors}", soft_wrap=True)
     _write(json, report.model_dump_json(indent=2) + "\n")
     if not report.passed:
         raise ParityError(

@@ -71,7 +71,7 @@ class Workers:
                 raise HeroError(f"building {engine} failed; its traceback stands above") from error
             raise HeroError(
                 f"the process building {engine} was killed, most often because memory ran out; free some "
-                " and run the command again (finished engines are kept)"
+                "and run the command again (finished engines are kept)"
             ) from error
         finally:
             receiver.close()
