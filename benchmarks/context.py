@@ -18,7 +18,7 @@ from benchmarks.contenders import BuiltEngines, contender_names, open_contender
 from benchmarks.roofline import clip_work
 from benchmarks.schema import Ceilings, OperatorTime, Unavailable, Work
 from benchmarks.settings import Settings
-from hero_export.verify import THRESHOLDS, Thresholds
+from hero_export.thresholds import THRESHOLDS, Thresholds
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.engines.engine import EngineSet
 from hero_rt.engines.manifest import DTYPES

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, request_of, with_options
@@ -126,14 +126,16 @@ def info(folder: Annotated[Path, typer.Argument(help="Engine folder.")]) -> None
     target = manifest.target
     out = Console(soft_wrap=True)
     built = f"{manifest.build.format} {target.library_version}, {manifest.build.dtype}"
-    out.print(f"{folder}: {manifest.config.name}, {built}, all files intact")
+    gpus = ", ".join(target.compute_capabilities) or "any device"
+    out.print(f"{folder}: {manifest.config.name}, {built}, for {gpus}; all files intact")
     out.print(f"built by hero-runtime {manifest.tool_version} from {manifest.build.checkpoint}")
-    table = Table("engine", "profile", "file", "MiB", "weights MiB", "build s", "peak MiB")
+    table = Table(Column("engine", overflow="fold"), "MiB", "weights MiB", "build s", "peak MiB")
     for engine in manifest.engines:
-        weights = sum(manifest.files[name].bytes for name in engine.weights)
-        size, peak = manifest.files[engine.file].bytes / 2**20, engine.peak_memory_bytes / 2**20
-        numbers = (size, weights / 2**20, engine.build_seconds, peak)
-        table.add_row(engine.submodule, engine.profile, engine.file, *(f"{number:.1f}" for number in numbers))
+        stored = sum(manifest.files[name].bytes for name in engine.weights)
+        weights = stored or engine.contents.get("device_weights_bytes", 0)  # a plan holds its own
+        sizes = (manifest.files[engine.file].bytes / 2**20, weights / 2**20)
+        numbers = (*sizes, engine.build_seconds, engine.peak_memory_bytes / 2**20)
+        table.add_row(f"{engine.submodule} {engine.profile}", *(f"{number:.1f}" for number in numbers))
     out.print(table)
 
 

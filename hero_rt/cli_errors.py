@@ -21,7 +21,9 @@ def run_app(app: typer.Typer) -> None:
     # what stops a container or a job: as after Ctrl-C, nothing half-written stays and no build runs on
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.exit(app(standalone_mode=False))
+        if (code := app(standalone_mode=False)) != INTERRUPTED:
+            sys.exit(code)
+        raise KeyboardInterrupt  # which Typer turned into an exit code
     except _ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # it has printed the help
             sys.exit(error.exit_code)

@@ -75,7 +75,8 @@ def parse_options(model: type[_Model], options: dict[str, Any]) -> _Model:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
         if first["loc"]:
-            message = f"--{str(first['loc'][0]).replace('_', '-')} is {first['input']!r}: {message}"
+            typed = " ".join(map(str, first["input"])) if isinstance(first["input"], list) else first["input"]
+            message = f"--{str(first['loc'][0]).replace('_', '-')} is {typed!r}: {message}"
         raise UsageError(message) from error
 
 

@@ -79,6 +79,7 @@ def test_a_stopped_run_leaves_nothing_half_written(engine_folder, clip, tmp_path
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
+    assert (err.splitlines()[-1] == "interrupted") == (number == signal.SIGINT)
     assert list(out.iterdir()) == []
 
 
@@ -216,6 +217,20 @@ def test_export_onnx_writes_a_file_a_profile_and_leaves_no_weights_that_no_graph
     for seed in (0, 1):
         assert run(hero_export.cli.main, *base, "--seed", seed) == 0
     names = {path.name for path in tmp_path.iterdir()}
+    words = (tmp_path / "vae_decoder.72x72..80x80..96x96x16.shapes").read_text().split()
+    assert words == [f"--{w}Shapes=latents:16x4x{n}x{n}" for w, n in (("min", 9), ("opt", 10), ("max", 12))]
+    graph = onnx.load(tmp_path / "vae_decoder.72x72..80x80..96x96x16.onnx", load_external_data=False).graph
+    assert [d.dim_param or d.dim_value for d in graph.input[0].type.tensor_type.shape.dim] == [
+        16,
+        4,
+        "height_8",
+        "width_8",
+    ]
+    assert {node.name.split("/")[0].split(".")[0] for node in graph.node} == {
+        "vae_decoder",
+        "decoder",
+        "post_quant_conv",
+    }
     assert {name for name in names if name.endswith(".onnx")} == {
         "vae_decoder.64x64x16.onnx", "vae_decoder.72x72..80x80..96x96x16.onnx",
     }  # fmt: skip
@@ -228,6 +243,7 @@ def test_export_onnx_writes_a_file_a_profile_and_leaves_no_weights_that_no_graph
     }
     assert {name for name in names if name.endswith(".data")} == stored
     summary = capsys.readouterr().err
+    assert "vae_decoder.64x64x16.onnx: export" in summary
     assert "2 of 2: vae_decoder" in summary  # plain lines: stderr is no terminal here
     assert max(map(len, summary.splitlines())) <= 80
 
@@ -252,6 +268,7 @@ def test_export_mistakes_are_usage_errors(tmp_path, capfd, arguments, message):
     err = capfd.readouterr().err
     assert message in err
     assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bare_import_loads_neither_torch_nor_any_vendor():

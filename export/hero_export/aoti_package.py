@@ -1,14 +1,9 @@
 """Compiles one submodule to an AOTInductor package for this machine's GPU or CPU, with its weights."""
 
-import os
-import shutil
-import sys
-import time
 import warnings
 import zipfile
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,18 +23,10 @@ ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 SHORT = 8  # keys
 
 
-@dataclass(frozen=True)
-class AotiExport:
-    path: Path
-    nodes: int
-    operators: dict[str, int]
-    seconds: float
-
-
 def compile_aoti(
     model: HeroModel, submodule: str, profile: Profile, path: Path, max_autotune: bool = False
-) -> AotiExport:
-    """Write the package `path` (.pt2) for the device that `model` is on, in its dtype.
+) -> Counter[str]:
+    """Write the package `path` (.pt2) for the device that `model` is on, in its dtype. Return its operators.
 
     Weights are folded (freezing). Convolutions run channels-last if Inductor's layout pass finds that faster. For a GPU
     the model's temporal projections are fused in place.
@@ -47,7 +34,6 @@ def compile_aoti(
     max_autotune: benchmark kernel variants while compiling, which is slow. Raises HeroError if the compiler fails, or
     if a package for a GPU finds no CUDA toolkit.
     """
-    started = time.perf_counter()
     with (
         torch.no_grad(),
         warnings.catch_warnings(),
@@ -76,19 +62,9 @@ def compile_aoti(
             reason = _first_error(str(error))
             raise HeroError(f"{submodule} at {profile} does not compile: {reason}") from error
         _drop_cached_library(part)
-    operators = Counter(
+    return Counter(
         str(node.target).removesuffix(".default") for node in exported.graph.nodes if node.op == "call_function"
     )
-    return AotiExport(path, operators.total(), dict(operators.most_common()), time.perf_counter() - started)
-
-
-def check_compiler() -> None:
-    """Raise HeroError if there is no C++ compiler: neither CXX's nor Inductor's default."""
-    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        raise HeroError(
-            f"format aoti compiles C++, and {compiler} is not installed; apt-get install g++, or name a compiler in CXX"
-        )
 
 
 def _first_error(message: str) -> str:

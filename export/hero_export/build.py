@@ -6,25 +6,21 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from hero_export.engine_build import BuildSettings, FinishedEngine, build_key, versions
+from hero_export.engine_build import BuildSettings, EngineTask, FinishedEngine, build_key, versions
 from hero_export.worker import PhaseReport, Workers
 from hero_kernels.onnx import function_digest
 from hero_rt import __version__
 from hero_rt.atomic import publish, write_atomically
-from hero_rt.engines.manifest import (
-    MANIFEST_NAME,
-    SCHEMA_VERSION,
-    Manifest,
-    read_manifest,
-    write_manifest,
-)
+from hero_rt.engines.manifest import SCHEMA_VERSION, Manifest, read_manifest, write_manifest
 from hero_rt.errors import EngineError, HeroError
 from hero_rt.spec.boundary import SUBMODULES
 from hero_rt.spec.profile import AnyProfile, parse_profile
@@ -67,10 +63,59 @@ def build_engines(
     settings = settings.resolved()
     for profile in profiles:
         settings.builder.check_profile(profile)
+    # before the folder is made: these refuse a build that cannot run here
+    target, weights = settings.target, settings.checkpoint.digest()
+    config = settings.checkpoint.load().config.to_dict()
+    with _locked(folder):
+        _remove_scratch(folder)
+        previous = _previous_manifest(folder)
+        if previous is not None:
+            _check_same_origin(previous, folder, settings)
+        profiles = all_profiles(folder, profiles)
+        finished = _finished_engines(folder, previous)
+
+        def finish(task: tuple[str, AnyProfile]) -> tuple[FinishedEngine, bool]:
+            submodule, profile = task
+            file = settings.file_name(submodule, profile)
+            key = build_key(settings, submodule, profile, config, weights)
+            done = finished.get(file)
+            if done is not None and done.engine.build_key == key and done.intact(folder):
+                return done, True
+            return _make(workers, EngineTask(settings, submodule, profile, folder / file, key), on_phase), False
+
+        engines: list[FinishedEngine] = []
+        with (
+            settings.builder.environment(),
+            ThreadPoolExecutor(jobs) as threads,  # each waits for a process
+            Workers() as workers,
+        ):
+            for done, reused in threads.map(finish, engine_tasks(profiles)):
+                engines.append(done)
+                report(done, reused)
+
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            tool_version=__version__,
+            build=settings.spec,
+            model=config,
+            kernel_digest=function_digest(),
+            target=target,
+            engines=[done.engine for done in engines],
+            files={name: record for done in engines for name, record in done.files.items()},
+        )
+        write_manifest(folder, manifest)
+        shutil.rmtree(folder / RECORDS, ignore_errors=True)  # the manifest has taken them over
+        _remove_strays(folder, manifest)
+        return manifest
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Create the folder if it is missing, and hold its lock. An error that says it cannot be written is a HeroError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK, timeout=0):
-            return _build(settings, folder, profiles, report, jobs, on_phase)
+            yield
     except Timeout as error:
         raise EngineError(f"another build is writing {folder}; wait for it or choose another --out") from error
     except OSError as error:
@@ -82,66 +127,9 @@ def build_engines(
         ) from error
 
 
-def _build(
-    settings: BuildSettings,
-    folder: Path,
-    profiles: Sequence[AnyProfile],
-    report: Callable[[FinishedEngine, bool], None],
-    jobs: int,
-    on_phase: PhaseReport,
-) -> Manifest:
-    _remove_scratch(folder)
-    target = settings.target
-    config = settings.checkpoint.load().config.to_dict()
-    weights = settings.checkpoint.digest()
-    previous = _previous_manifest(folder)
-    if previous is not None:
-        _check_same_origin(previous, folder, settings)
-    profiles = _with_those_of(previous, profiles)
-    finished = _finished_engines(folder, previous)
-
-    def finish(task: tuple[str, AnyProfile]) -> tuple[FinishedEngine, bool]:
-        submodule, profile = task
-        file = settings.file_name(submodule, profile)
-        key = build_key(settings, submodule, profile, config, weights)
-        done = finished.get(file)
-        if done is not None and done.engine.build_key == key and done.intact(folder):
-            return done, True
-        done = _make(workers, settings, submodule, profile, folder / file, key, on_phase)
-        return done, False
-
-    engines: list[FinishedEngine] = []
-    with (
-        settings.builder.environment(),
-        ThreadPoolExecutor(jobs) as threads,  # each waits for a process
-        Workers() as workers,
-    ):
-        for done, reused in threads.map(finish, engine_tasks(profiles)):
-            engines.append(done)
-            report(done, reused)
-
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        tool_version=__version__,
-        build=settings.spec,
-        model=config,
-        kernel_digest=function_digest(),
-        target=target,
-        engines=[done.engine for done in engines],
-        files={name: record for done in engines for name, record in done.files.items()},
-    )
-    write_manifest(folder, manifest)
-    shutil.rmtree(folder / RECORDS, ignore_errors=True)  # the manifest has taken them over
-    _remove_strays(folder, manifest)
-    return manifest
-
-
 def all_profiles(folder: Path, profiles: Sequence[AnyProfile]) -> list[AnyProfile]:
     """Return `profiles` and the profiles that `folder` already holds."""
-    return _with_those_of(_previous_manifest(folder), profiles)
-
-
-def _with_those_of(previous: Manifest | None, profiles: Sequence[AnyProfile]) -> list[AnyProfile]:
+    previous = _previous_manifest(folder)
     return [*{*profiles, *map(parse_profile, previous.profiles if previous is not None else [])}]
 
 
@@ -180,18 +168,12 @@ def build_report(manifest: Manifest) -> str:
     return json.dumps(report, indent=2) + "\n"
 
 
-def _make(
-    workers: Workers,
-    settings: BuildSettings,
-    submodule: str,
-    profile: AnyProfile,
-    path: Path,
-    key: str,
-    on_phase: PhaseReport,
-) -> FinishedEngine:
+def _make(workers: Workers, task: EngineTask, on_phase: PhaseReport) -> FinishedEngine:
     """Build in a scratch folder, move the files into place, then record them. A killed build leaves no record."""
+    started, path = time.perf_counter(), task.path
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_SCRATCH) as scratch:
-        done = workers.build(settings, submodule, profile, Path(scratch, path.name), key, on_phase)
+        done = workers.build(task._replace(path=Path(scratch, path.name)), on_phase)
+        done.engine.build_seconds = round(time.perf_counter() - started, 2)  # with the start of its process
         for name in done.files:
             publish(Path(scratch, name), path.parent / name)
     records = path.parent / RECORDS
@@ -220,8 +202,6 @@ def _finished_engines(folder: Path, previous: Manifest | None) -> dict[str, Fini
 
 def _previous_manifest(folder: Path) -> Manifest | None:
     """Return the manifest. Return None if it is missing or cannot be read; every engine is then built again."""
-    if not (folder / MANIFEST_NAME).is_file():
-        return None
     try:
         return read_manifest(folder)
     except EngineError:
@@ -247,7 +227,5 @@ def _remove_strays(folder: Path, manifest: Manifest) -> None:
 
 def _remove_scratch(folder: Path) -> None:
     """Delete the scratch folders of killed builds. The lock is held, so no build uses them."""
-    for path in folder.glob(".*"):
-        if path.name in (_LOCK, RECORDS):
-            continue
+    for path in {*folder.glob(".*")} - {folder / _LOCK, folder / RECORDS}:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -23,6 +23,9 @@ class BuildProgress(CliProgress):
     def phase(self, phase: str, done: int, total: int) -> None:
         """Show `done` of `total` steps of a phase."""
         if phase not in self._phases:
+            engine = phase.partition(":")[0]
+            if not any(name.startswith(engine) for name in self._phases):
+                self.say(phase)  # the first phase takes minutes
             self._phases[phase] = self.bar.add_task(phase)
         self.bar.update(self._phases[phase], completed=done, total=total, visible=done < total)
         self.say_seldom(f"{phase}, {done} of {total}")

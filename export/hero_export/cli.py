@@ -1,20 +1,21 @@
 """The hero-export command."""
 
-import json as json_module
 import re
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, Field
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from hero_export.build_progress import BuildProgress
 from hero_export.builders import BUILDERS, Builder, find_builder
 from hero_export.checkpoint import Checkpoint
 from hero_export.compose.options import ComposeOptions, Sources
+from hero_export.thresholds import Thresholds
 from hero_rt.cli_errors import run_app
 from hero_rt.cli_options import parse_options, with_options
 from hero_rt.errors import ParityError, UsageError, check_engine_folder
@@ -60,7 +61,8 @@ def onnx(
 ) -> None:
     """Write submodules as ONNX files for trtexec, polygraphy or any other tool, checked by onnx.checker.
 
-    Files are named SUBMODULE.PROFILE.onnx; profiles of one model share their weight files.
+    Files are named SUBMODULE.PROFILE.onnx; profiles of one model share their weight files. A range gets a file
+    SUBMODULE.PROFILE.shapes too, with trtexec's options --minShapes, --optShapes and --maxShapes.
     """
     profiles = [parse_profile(text) for text in profile]
     source = Checkpoint(checkpoint, **parse_options(WeightOptions, options).model_dump())
@@ -72,16 +74,29 @@ def onnx(
     from hero_rt.engines.manifest import DTYPES
 
     tasks = [task for task in engine_tasks(profiles) if not submodule or task[0] in submodule]
-    table = Table("submodule", "profile", "nodes", "hero", "weights", "seconds", title=f"{out} {dtype}")
+    table = _table("graph", "nodes", "hero", "weights", "seconds", title=f"{out} {dtype}")
     with BuildProgress(console, "export", len(tasks)) as progress:
         for name, shape in tasks:
             # a model a submodule: its parts are freed before the next one's are made
             path = out / f"{name}.{shape}.onnx"
+            progress.phase(f"{path.name}: export", 0, 1)
             done = export_onnx(source.load(DTYPES[dtype]), name, shape, path, checkpoint=source.label)
-            counts = (str(done.nodes), str(done.hero_nodes), _mib(done.weights_bytes), f"{done.seconds:.1f}")
-            table.add_row(name, str(shape), *counts)
+            counts = (str(done.nodes), str(done.hero_nodes), _mib(done.weights.stat().st_size), f"{done.seconds:.1f}")
+            table.add_row(f"{name} {shape}", *counts)
+            if done.ranges:
+                path.with_suffix(".shapes").write_text(trtexec_shapes(done.ranges))
+            progress.phase(f"{path.name}: export", 1, 1)
             progress.finished(path.name)
     console.print(table)
+
+
+def trtexec_shapes(ranges: dict[str, list[tuple[int, ...]]]) -> str:
+    """Return trtexec's three options for inputs that vary, a line each."""
+    lines = []
+    for index, which in enumerate(("min", "opt", "max")):
+        shapes = (f"{name}:{'x'.join(map(str, shapes[index]))}" for name, shapes in ranges.items())
+        lines.append(f"--{which}Shapes={','.join(shapes)}\n")
+    return "".join(lines)
 
 
 BUILDERS_OF_FORMATS = [find_builder(name) for name in BUILDERS]
@@ -124,7 +139,7 @@ def build_engines(
     settings = BuildSettings(source, builder, dtype or builder.default_dtype, asked).resolved()
     for line in builder.notes(settings.options):
         console.print(line, soft_wrap=True, highlight=False)
-    table = Table("engine", "nodes", "size", "seconds", "memory", title=f"{out} ({format}, {settings.dtype})")
+    table = _table("engine", "nodes", "size", "seconds", "memory", title=f"{out} ({format}, {settings.dtype})")
     with BuildProgress(console, f"build {out}", len(engine_tasks(all_profiles(out, profiles)))) as progress:
 
         def report(done: FinishedEngine, reused: bool) -> None:
@@ -135,11 +150,13 @@ def build_engines(
             table.add_row(name, nodes, _mib(size), seconds, _mib(engine.peak_memory_bytes))
             progress.finished(f"{name}, {'kept' if reused else f'{seconds} s'}")
 
-        manifest = build(settings, out, profiles, report, jobs, progress.phase)
+        try:
+            manifest = build(settings, out, profiles, report, jobs, progress.phase)
+        except KeyboardInterrupt:
+            console.print("finished engines are kept; run the command again to go on")
+            raise
     console.print(table)
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(build_report(manifest))
+    _write(json, build_report(manifest))
 
 
 def _refuse_other_formats(builder: Builder, options: dict[str, Any]) -> None:
@@ -151,16 +168,8 @@ def _refuse_other_formats(builder: Builder, options: dict[str, Any]) -> None:
                 raise UsageError(f"--{name.replace('_', '-')} is for {formats}, not for {builder.format}; leave it out")
 
 
-class ToleranceOptions(BaseModel):
-    """Limits in place of the dtype's own."""
-
-    per_output: float | None = Field(None, gt=0, description="Relative L2 error of one output.")
-    latents: float | None = Field(None, gt=0, description="Relative L2 error of the final latents.")
-    psnr: float | None = Field(None, gt=0, description="Of the frames, dB.")
-
-
 @app.command(epilog="Example: [bold]hero-export verify engines --clip clip.mp4 --json parity.json[/bold]")
-@with_options(ToleranceOptions)
+@with_options(Thresholds)
 def verify(
     folder: FolderArgument,
     clip: Annotated[Path | None, typer.Option(help="A real clip to verify on; default: a synthetic pan.")] = None,
@@ -177,31 +186,25 @@ def verify(
 ) -> None:
     """Compare every engine with the FP32 model it was built from, on a clip; exit code 3 where one differs too much."""
     check_engine_folder(folder)
-    tolerances = parse_options(ToleranceOptions, options).model_dump(exclude_none=True)
+    tolerances = parse_options(Thresholds, options).model_dump(exclude_unset=True)
 
-    from hero_export.verify import OutputParity
     from hero_export.verify import verify as run
 
     with console.status(f"verify {folder}"):
         report = run(folder, clip, device, eager, reference_device, tolerances)
     limits = report.tolerances
-    table = Table(
-        "engine", "worst output", "relative L2", "max abs", "cosine", "", title=f"{folder} against FP32 eager"
-    )
-    by_engine: dict[str, list[OutputParity]] = {}
-    for row in report.outputs:
-        by_engine.setdefault(f"{row.submodule} {row.profile}", []).append(row)
-    for engine, rows in by_engine.items():
+    columns = ("engine", "worst output", "relative L2", "max abs", "cosine", "")
+    table = _table(*columns, title=f"{folder} against FP32 eager")
+    for engine, group in groupby(report.outputs, lambda row: f"{row.submodule} {row.profile}"):
+        rows = list(group)
         worst = max(rows, key=lambda row: row.relative_l2)
         figures = (f"{worst.relative_l2:.1e}", f"{worst.max_abs:.1e}", f"{worst.cosine:.7f}")
         table.add_row(engine, worst.output, *figures, _verdict(all(row.passed for row in rows)))
     console.print(table)
-    for run_row in report.clips:
-        errors = f"latents {run_row.latents_relative_l2:.1e}, frames {run_row.psnr_db:.1f} dB"
-        line = f"{run_row.profile}, {run_row.steps} steps on {report.clip}: {errors}  {_verdict(run_row.passed)}"
-        console.print(line, soft_wrap=True)
-    if json is not None:
-        json.write_text(report.model_dump_json(indent=2) + "\n")
+    for row in report.clips:
+        errors = f"latents {row.latents_relative_l2:.1e}, frames {row.psnr_db:.1f} dB  {_verdict(row.passed)}"
+        console.print(f"{row.profile}, {row.steps} steps on {report.clip}: {errors}", soft_wrap=True)
+    _write(json, report.model_dump_json(indent=2) + "\n")
     if not report.passed:
         raise ParityError(
             f"{f'eager {eager}' if eager else folder} differs from FP32 eager by more than "
@@ -214,11 +217,17 @@ def verify(
 def inspect(
     folder: FolderArgument,
     layers: Annotated[
-        str | None, typer.Option(help="Also list every layer of this submodule's engines (polygraphy).")
+        str | None,
+        typer.Option(
+            help="Also list every layer of this submodule's engines; of a plan without its GPU, by its builder."
+        ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write it to this file.")] = None,
 ) -> None:
-    """Show what is inside each engine: layers, weights by type, memory, what computes attention."""
+    """Show what is inside each engine: layers, weights by type, memory, what computes attention.
+
+    SOFTMAX and PLUGIN_V3 are layers of the network that TensorRT was given. Which kernel runs them is known on the GPU.
+    """
     check_engine_folder(folder)
 
     from hero_export.inspect import inspect_folder, layer_listing
@@ -234,21 +243,18 @@ def inspect(
     )
     if found.build.format == "onnxruntime":
         console.print("graphs hold ONNX Runtime's operators; for trtexec or others: hero-export onnx", soft_wrap=True)
-    plugins = dict.fromkeys(engine.build_flags.get("plugin") for engine in found.engines)
-    for plugin in filter(None, plugins):
+    for plugin in {engine.build_flags.get("plugin") for engine in found.engines} - {None}:
         console.print(f"plugin of temporal attention: {plugin}")
-    table = Table("engine", "size", "weights", "activations", "attention by")
+    table = _table("engine", "size", "weights", "activations", "attention by")
     for engine in found.engines:
         by_type, activations = engine.contents.get("weights_by_type", {}), engine.contents.get("activation_bytes")
         weights = ", ".join(f"{_mib(size)} {name}" for name, size in by_type.items()) or _mib(engine.weights_bytes)
-        memory = "" if activations is None else _mib(activations)
-        name = f"{engine.submodule} {engine.profile}"
-        table.add_row(name, _mib(engine.file_bytes), weights, memory, "\n".join(engine.attention))
+        sizes = _mib(engine.file_bytes), weights, "" if activations is None else _mib(activations)
+        table.add_row(f"{engine.submodule} {engine.profile}", *sizes, "\n".join(engine.attention))
     console.print(table)
     if layers is not None:
         console.print(layer_listing(folder, layers), soft_wrap=True, markup=False, highlight=False)
-    if json is not None:
-        json.write_text(found.model_dump_json(indent=2) + "\n")
+    _write(json, found.model_dump_json(indent=2) + "\n")
 
 
 @app.command(epilog="Example: [bold]hero-export doctor --json doctor.json[/bold]")
@@ -264,11 +270,21 @@ def doctor(json: Annotated[Path | None, typer.Option(help="Also write it to this
     console.print(", ".join(f"{name} {version}" for name, version in found.packages.items() if version))
     table = Table("format", "runs on", "builds", "missing")
     for status in found.formats:
-        runs_on, builds = ", ".join(status.runs_on) or "-", "yes" if status.builds else "no"
-        table.add_row(status.format, runs_on, builds, status.missing or "")
+        builds = " for ".join(filter(None, ("yes" if status.builds else "no", ", ".join(status.targets))))
+        table.add_row(status.format, ", ".join(status.runs_on) or "-", builds, status.missing or "")
     console.print(table)
-    if json is not None:
-        json.write_text(found.model_dump_json(indent=2) + "\n")
+    _write(json, found.model_dump_json(indent=2) + "\n")
+
+
+def _table(first: str, *columns: str, title: str | None = None) -> Table:
+    """Make a table that folds long names of its first column, and cuts none."""
+    return Table(Column(first, overflow="fold"), *columns, title=title)
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def _verdict(passed: bool) -> str:
@@ -312,8 +328,7 @@ def compose(
     console.print(table)
     for why in dict.fromkeys(report.unused.values()):
         console.print(f"not read: {list(report.unused.values()).count(why)} tensors ({why})")
-    if json is not None:
-        json.write_text(json_module.dumps(report.to_dict(), indent=2) + "\n")
+    _write(json, report.model_dump_json(indent=2) + "\n")
     console.print("its weights are where training starts: train it with hero-train outpainter")
 
 

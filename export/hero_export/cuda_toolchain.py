@@ -46,8 +46,6 @@ def find_toolkit() -> Path:
 
 def loaded_library(name: str) -> Path | None:
     """Return the file from which this process has loaded `name`, of any version."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        path = Path(line[line.find("/") :]) if "/" in line else None
-        if path is not None and path.name.startswith(name):
-            return path
-    return None
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    paths = (Path(line[line.find("/") :]) for line in lines if "/" in line)
+    return next((path for path in paths if path.name.startswith(name)), None)

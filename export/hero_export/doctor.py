@@ -34,6 +34,7 @@ def diagnose() -> Diagnosis:
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
         gpus.append(f"{torch.cuda.get_device_name(index)} (sm_{major}{minor})")
+    eager = FormatStatus(format="eager", runs_on=["cpu", "cuda"] if gpus else ["cpu"], builds=True)
     return Diagnosis(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
@@ -41,13 +42,8 @@ def diagnose() -> Diagnosis:
         cuda=torch.version.cuda,
         driver=_driver(),
         gpus=gpus,
-        formats=[_eager(), *(find_builder(name).status() for name in BUILDERS)],
+        formats=[eager, *(find_builder(name).status() for name in BUILDERS)],
     )
-
-
-def _eager() -> FormatStatus:
-    runs_on = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    return FormatStatus(format="eager", runs_on=runs_on, builds=True, missing=None)
 
 
 def _driver() -> str | None:

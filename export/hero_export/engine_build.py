@@ -7,7 +7,7 @@ import resource
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -94,12 +94,24 @@ class FinishedEngine(BaseModel):
         )
 
 
-def build_engine(
-    settings: BuildSettings, submodule: str, profile: AnyProfile, path: Path, key: str, progress: Progress
-) -> FinishedEngine:
-    """Build one engine at `path`, in a folder of its own. Return it with its record for the manifest."""
+class EngineTask(NamedTuple):
+    """One engine to build: at `path`, in a folder of its own. `key` is its build key."""
+
+    settings: BuildSettings
+    submodule: str
+    profile: AnyProfile
+    path: Path
+    key: str
+
+
+def build_engine(task: EngineTask, progress: Progress) -> FinishedEngine:
+    """Build one engine. Return it with its record for the manifest. KeyboardInterrupt if `progress` says stop."""
+    settings, submodule, profile, path, key = task
     job = EngineJob(settings.checkpoint, submodule, profile, settings.dtype, settings.options, path, progress)
+    if not progress("export", 0, 1):
+        raise KeyboardInterrupt
     made = settings.builder.make(job)
+    progress("export", 1, 1)
     config = settings.checkpoint.load().config  # loads no weights
     inputs, outputs = submodule_boundary(submodule, config, profile, DTYPES[settings.dtype])
     engine = EngineRecord(
@@ -110,7 +122,7 @@ def build_engine(
         inputs=tensor_records(inputs),
         outputs=tensor_records(outputs),
         build_key=key,
-        build_seconds=round(made.seconds, 2),
+        build_seconds=0.0,  # the parent measures it, with the start of this process
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         build_flags=settings.builder.flags(settings.options),
         contents=made.contents,

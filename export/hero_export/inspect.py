@@ -35,7 +35,7 @@ class FolderInspection(BaseModel):
     model: str
     build: BuildSpec
     target: Target
-    runs_here: str  # yes, or why not
+    runs_here: str  # yes, or no: and why
     engines: list[EngineInspection]
 
 
@@ -47,12 +47,13 @@ def inspect_folder(folder: Path) -> FolderInspection:
     """
     manifest = read_manifest(folder)
     check_files(folder, manifest)
+    why_not = _why_not_here(manifest)
     return FolderInspection(
         folder=str(folder),
         model=manifest.config.name,
         build=manifest.build,
         target=manifest.target,
-        runs_here=_why_not_here(manifest) or "yes",
+        runs_here="yes" if why_not is None else f"no: {why_not}",
         engines=[_inspect(folder, manifest, engine) for engine in manifest.engines],
     )
 

@@ -13,10 +13,11 @@ from typing import Literal
 import onnx
 import onnxscript
 import torch
+from onnx.external_data_helper import ExternalDataInfo
 from onnxscript.ir.passes.common import InlinePass
 
 from hero_export import operator_forms
-from hero_export.trace import trace
+from hero_export.trace import axis_names, input_ranges, trace
 from hero_kernels.onnx import DOMAIN, TRANSLATIONS, add_functions
 from hero_rt import __version__
 from hero_rt.atomic import atomic_path, publish
@@ -26,6 +27,7 @@ from hero_rt.spec.profile import AnyProfile
 
 OPSET = 21  # the first with GroupNormalization's stash_type, which states FP32 statistics
 GraphForm = Literal["standard", "inlined", "onnxruntime"]
+_OUTSIDE = ("", "_empty_nn_module_stack_from_metadata_hook")  # torch.export's words for no module
 _INLINE_BELOW = 1024  # bytes; smaller tensors stay in the graph, where runtimes fold them
 
 
@@ -37,11 +39,10 @@ class OnnxExport:
     weights: Path
     nodes: int
     hero_nodes: int
-    graph_bytes: int
-    weights_bytes: int
     weights_by_type: dict[str, int]  # bytes
     seconds: float
     operators: dict[str, int]
+    ranges: dict[str, list[tuple[int, ...]]]  # smallest, typical, largest shape of each input that varies
 
 
 def export_onnx(
@@ -72,6 +73,7 @@ def export_onnx(
     """
     started = time.perf_counter()
     inputs, outputs = submodule_boundary(submodule, model.config, profile, model.dtype)
+    names = axis_names(submodule, model.config, profile)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -82,6 +84,7 @@ def export_onnx(
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
+            dynamic_shapes=tuple(names.values()),
             custom_translation_table=TRANSLATIONS | operator_forms.translations(form == "onnxruntime"),
             verbose=False,
         )
@@ -92,7 +95,7 @@ def export_onnx(
     hero_nodes = sum(node.domain == DOMAIN for node in graph_model.graph)
     if form == "inlined":
         InlinePass()(graph_model)
-    _name_nodes(graph_model)
+    _name_nodes(graph_model, submodule)
     graph_model.graph.name = submodule
     graph_model.producer_name, graph_model.producer_version = "hero-export", __version__
     graph_model.metadata_props.update(
@@ -108,32 +111,33 @@ def export_onnx(
     )
     weights = _save(graph_model, path, submodule)
     onnx.checker.check_model(path)
-    operators = Counter(node.op_type for node in graph_model.graph)
     return OnnxExport(
         path=path,
         weights=weights,
         nodes=len(graph_model.graph),
         hero_nodes=hero_nodes,
-        graph_bytes=path.stat().st_size,
-        weights_bytes=weights.stat().st_size,
         weights_by_type=_weights_by_type(graph_model),
         seconds=time.perf_counter() - started,
-        operators=dict(operators.most_common()),
+        operators=dict(Counter(node.op_type for node in graph_model.graph).most_common()),
+        ranges=input_ranges(submodule, model.config, profile),
     )
 
 
-def _name_nodes(model: onnxscript.ir.Model) -> None:
+def _name_nodes(model: onnxscript.ir.Model, submodule: str) -> None:
     """Name each node MODULE.PATH/Operator, numbered from the second on; drop the exporter's metadata.
+
+    A node outside the modules, for instance the size of an input, has the name of the submodule as its path.
 
     The metadata holds the module path, and also source paths and stack traces of the exporting machine.
     """
-    paths: dict[onnxscript.ir.Node, str] = {}
+    paths: dict[onnxscript.ir.Node | None, str] = {}
     seen: Counter[str] = Counter()
     for node in model.graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))  # ends with the FX node
         producer = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
         # a node of the optimizer has no scope, and gets its input's module
-        paths[node] = scopes[-2] if len(scopes) > 1 else paths.get(producer, "") if producer else ""
+        scope = scopes[-2] if len(scopes) > 1 else paths.get(producer, submodule)
+        paths[node] = submodule if scope in _OUTSIDE else scope
         name = f"{paths[node]}/{node.op_type}"
         node.name = f"{name}_{seen[name]}" if seen[name] else name
         seen[name] += 1
@@ -183,13 +187,7 @@ def _save(model: onnxscript.ir.Model, path: Path, submodule: str) -> Path:
 def _remove_unused_weights(folder: Path, submodule: str) -> None:
     """Delete weight files of `submodule` that no graph of the folder names. They belong to replaced graphs."""
     graphs = [onnx.load(path, load_external_data=False).graph for path in folder.glob("*.onnx")]
-    used = {
-        entry.value
-        for graph in graphs
-        for tensor in graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
+    used = {ExternalDataInfo(tensor).location for graph in graphs for tensor in graph.initializer}
     for path in folder.glob(f"{submodule}-*.data"):
         if path.name not in used:
             path.unlink()

@@ -88,6 +88,7 @@ def _group_norm(x, num_groups, weight, bias, eps=1e-5, cudnn_enabled=True):
     return op.Add(op.Mul(normed, op.Reshape(weight, per_channel)), op.Reshape(bias, per_channel))
 
 
+_Attribute, _Type = onnx.defs.OpSchema.Attribute, onnx.defs.OpSchema.AttrType
 _SCHEMA = onnx.defs.OpSchema(
     "MultiHeadAttention",
     DOMAIN,
@@ -95,9 +96,6 @@ _SCHEMA = onnx.defs.OpSchema(
     inputs=[onnx.defs.OpSchema.FormalParameter(name, "T") for name in ("query", "key", "value")],
     outputs=[onnx.defs.OpSchema.FormalParameter("output", "T")],
     type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "activations")],
-    attributes=[
-        onnx.defs.OpSchema.Attribute("num_heads", onnx.defs.OpSchema.AttrType.INT, "heads"),
-        onnx.defs.OpSchema.Attribute("scale", onnx.defs.OpSchema.AttrType.FLOAT, "of the scores"),
-    ],
+    attributes=[_Attribute("num_heads", _Type.INT, "heads"), _Attribute("scale", _Type.FLOAT, "of the scores")],
 )
 _node = onnxscript.values.Op(_OPSET, "MultiHeadAttention", _SCHEMA)

@@ -34,7 +34,7 @@ def resolve_plugin(format: str, choice: str) -> str:
     if choice == "auto":
         return "python" if python else "library" if library else "off"
     if choice == "python" and not python:
-        raise EngineError("--plugin python needs Triton: pip install 'hero-runtime[kernels]'")
+        raise EngineError("--plugin python needs Triton: pip install '.[kernels]'")
     if choice == "library" and not library:
         raise EngineError(
             f"--plugin library: {library_path()} does not exist; run make plugin, or set {LIBRARY_VARIABLE}"

@@ -4,7 +4,6 @@ Networks are strongly typed: the graph states the precision. Both libraries run 
 with TensorRT-RTX on a machine without a GPU tests the lines that TensorRT runs.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ class Plan:
     """A built plan and the figures of its builder."""
 
     path: Path
-    seconds: float
     network: dict[str, int]  # layers handed to the builder, by type
     layers: list[str]  # of the engine, "kind: name": those of the network, fused
     memory: dict[str, int]  # activation_bytes and device_weights_bytes, where the library tells
@@ -47,7 +45,6 @@ def build_plan(
     plugin: "python", "library" or "off". Raises HeroError with the message of the parser or builder, and
     KeyboardInterrupt if `progress` stopped the build.
     """
-    started = time.perf_counter()
     logger = make_logger(trt, options.verbose)
     builder = trt.Builder(logger)
     register(plugin, trt)
@@ -74,11 +71,12 @@ def build_plan(
         raise KeyboardInterrupt
     if plan is None:
         reason = logger.errors[-1] if logger.errors else "it gives no reason"
+        reason += f"; raise --pool-limit {options.pool_limit}" if "workspace limit" in reason else ""
         raise HeroError(f"{onnx_path.name}: TensorRT builds no plan: {reason}")
     write_atomically(path, plan)
     if options.save_timing_cache:
         write_atomically(options.save_timing_cache, config.get_timing_cache().serialize())
-    return Plan(path, time.perf_counter() - started, dict(types), logger.layers, logger.memory, logger.warnings)
+    return Plan(path, dict(types), logger.layers, logger.memory, logger.warnings)
 
 
 def _configure(trt: Any, builder: Any, options: TensorRTOptions) -> Any:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from hero_export.checkpoint import Checkpoint
+from hero_export.thresholds import THRESHOLDS, Thresholds
 from hero_rt.engines import Binding, Engine, EngineSet, Observer, read_manifest
 from hero_rt.engines.eager import EagerEngine, EagerEngines
 from hero_rt.engines.folder import EngineFolder
@@ -29,30 +29,6 @@ from hero_rt.video import open_video
 STEPS = 10
 GUIDANCE_SCALE = 2.0  # of the guided profiles
 SEED = 0
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """The limits of a comparison.
-
-    Attributes:
-        per_output: relative L2 error of one output.
-        latents: relative L2 error of the final latents.
-        psnr: of the frames, in dB.
-    """
-
-    per_output: float
-    latents: float
-    psnr: float
-
-
-THRESHOLDS = {
-    "fp32": Thresholds(1e-4, 1e-3, 50.0),
-    # hero-tiny with random weights has 7e-4 to 2e-3; a trained model may have more
-    "fp16": Thresholds(2e-2, 5e-2, 30.0),
-    # PyTorch's own FP16 has 1.0e-3 to 2.6e-3; an engine may add in another order
-    "eager fp16": Thresholds(1e-2, 5e-2, 30.0),
-}
 
 
 class _Comparison(BaseModel):
@@ -91,8 +67,7 @@ class ParityReport(BaseModel):
 
     @property
     def passed(self) -> bool:
-        rows: list[_Comparison] = [*self.outputs, *self.clips]
-        return all(row.passed for row in rows)
+        return all(row.passed for row in (*self.outputs, *self.clips))
 
 
 def verify(
@@ -122,19 +97,19 @@ def verify(
 
     Raises:
         EngineError: the folder does not open here.
-        UsageError: the clip is too short, or a profile is too small to verify on.
+        UsageError: a device is not here, the clip is too short, or a profile is too small to verify on.
         HeroError: memory is short.
     """
+    _check_devices({"--device": device, "--reference-device": reference_device})
     manifest = read_manifest(folder)
     checkpoint = Checkpoint(manifest.build.checkpoint, manifest.build.preset, manifest.build.seed)
     engines: EngineSet
-    judged_as: str = manifest.build.dtype
+    judged_as: str = "eager fp16" if eager == "fp16" else eager or manifest.build.dtype
     if eager is None:
         engines = EngineFolder(folder, device)
     else:
         engines = EagerEngines(checkpoint.load(DTYPES[eager], device or "cpu"))
-        judged_as = "fp32" if eager == "fp32" else "eager fp16"
-    limits = replace(THRESHOLDS[judged_as], **(tolerances or {}))
+    limits = THRESHOLDS[judged_as].model_copy(update=tolerances)
     model = checkpoint.load(device=reference_device or str(engines.device))
     torch.backends.cudnn.allow_tf32 = False  # an FP32 truth is FP32
     outputs: dict[tuple[str, str], list[OutputParity]] = {}
@@ -146,21 +121,14 @@ def verify(
             for submodule in SUBMODULES:
                 key = (submodule, str(profile.of(submodule)))
                 if key not in outputs:
-                    rows = _compare_submodule(model, engines, submodule, profile, inputs[submodule], limits)
-                    outputs[key] = list(rows)
+                    outputs[key] = list(_compare_submodule(model, engines, submodule, profile, inputs, limits))
             latents_error, psnr = math.inf, 0.0
             if all(math.isfinite(row.relative_l2) for rows in outputs.values() for row in rows):
                 latents, frames = _run(engines, source, frame, profile)
                 latents_error, psnr = relative_l2(latents, want_latents), psnr_of(frames, want_frames)
-            clips.append(
-                ClipParity(
-                    profile=str(profile),
-                    steps=STEPS,
-                    latents_relative_l2=latents_error,
-                    psnr_db=psnr,
-                    passed=latents_error <= limits.latents and psnr >= limits.psnr,
-                )
-            )
+            passed = latents_error <= limits.latents and psnr >= limits.psnr
+            errors = {"latents_relative_l2": latents_error, "psnr_db": psnr}
+            clips.append(ClipParity(profile=str(profile), steps=STEPS, passed=passed, **errors))
     except torch.OutOfMemoryError as error:
         raise HeroError(
             f"the FP32 model does not fit beside the engines in the memory of {model.device}; "
@@ -173,11 +141,19 @@ def verify(
     return ParityReport(
         folder=str(folder),
         judged_as=judged_as,
-        tolerances=asdict(limits),
+        tolerances=limits.model_dump(),
         clip=str(clip or "synthetic pan"),
         outputs=[row for rows in outputs.values() for row in rows],
         clips=clips,
     )
+
+
+def _check_devices(asked: Mapping[str, str | None]) -> None:
+    """Raise UsageError for a device that PyTorch does not see. Loading a model there would fail late."""
+    known = ["cpu", "cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    for option, device in asked.items():
+        if device not in (None, *(known if len(known) > 2 else known[:1])):
+            raise UsageError(f"{option} {device} is not here: PyTorch sees {', '.join(known[2:]) or 'no GPU'}; use cpu")
 
 
 def _shapes(manifest: Manifest) -> list[Profile]:
@@ -197,10 +173,10 @@ def _compare_submodule(
     engines: EngineSet,
     submodule: str,
     profile: Profile,
-    inputs: Mapping[str, Tensor],
+    inputs_of: Mapping[str, Mapping[str, Tensor]],
     limits: Thresholds,
 ) -> Iterator[OutputParity]:
-    engine = engines.open(submodule, profile)
+    engine, inputs = engines.open(submodule, profile), inputs_of[submodule]
     got = engine(**{name: x.to(engines.device, engine.inputs[name].dtype) for name, x in inputs.items()})
     want = EagerEngine(model, submodule, profile)(**inputs)
     for name, reference in want.items():

@@ -14,7 +14,7 @@ from hero_rt.engines.workspace import Workspace
 from hero_rt.errors import EngineError
 from hero_rt.spec.boundary import Specs
 
-_INSTALL = "install the extra for this machine: pip install 'hero-runtime[cpu]' or 'hero-runtime[gpu]'"
+_INSTALL = "install the extra for this machine: pip install '.[cpu]' or '.[gpu]'"
 
 
 def _import_onnxruntime():

@@ -28,8 +28,7 @@ class TensorRT:
             return importlib.import_module(self._module)
         except (ImportError, OSError) as error:  # OSError: bindings without their libraries
             raise EngineError(
-                f"engine format {self.format} cannot import {self._module}: {error}; "
-                f"pip install 'hero-runtime[{self.format}]'"
+                f"engine format {self.format} cannot import {self._module}: {error}; pip install '.[{self.format}]'"
             ) from error
 
     def default_device(self) -> torch.device:

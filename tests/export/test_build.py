@@ -183,8 +183,8 @@ def test_a_killed_build_does_not_open_and_the_next_one_goes_on(tmp_path, monkeyp
 def test_a_rebuilt_folder_keeps_what_is_equal_and_adds_a_profile(engine_folder, copy, monkeypatch):
     built = []
 
-    def refuse(workers, settings, name, *_):
-        built.append(name)
+    def refuse(workers, task, *_):
+        built.append(task.submodule)
         raise RuntimeError("nothing needs building")
 
     monkeypatch.setattr(Workers, "build", refuse)

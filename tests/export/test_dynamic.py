@@ -10,11 +10,14 @@ import hero_export.cli
 from hero_export.build import build_engines
 from hero_export.checkpoint import Checkpoint
 from hero_export.engine_build import BuildSettings
-from hero_export.verify import THRESHOLDS, relative_l2, verify
+from hero_export.thresholds import THRESHOLDS
+from hero_export.trace import axis_names
+from hero_export.verify import relative_l2, verify
 from hero_rt import Outpainter
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.eager import EagerEngines
 from hero_rt.errors import EngineError
+from hero_rt.spec.boundary import submodule_io
 from hero_rt.spec.profile import Profile, parse_profile
 from tests.test_commands import run
 
@@ -29,6 +32,21 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dynamic") / "engines"
     build_engines(BuildSettings.of(Checkpoint("random", "hero-tiny")), folder, [RANGE], jobs=2)
     return folder
+
+
+@pytest.mark.parametrize("canvas", ["72x72", "96x80", "136x120", "72x120", "88x104", "104x88"])
+def test_axes_of_one_name_have_one_size_at_every_canvas(tiny, canvas):
+    inputs, _ = submodule_io("unet_step", tiny.config, Profile.parse(f"{canvas}x16"), torch.float32)
+    named = axis_names("unet_step", tiny.config, RANGE)
+    sizes: dict[str, set[int]] = {}
+    for name, axes in named.items():
+        for axis, label in axes.items():
+            sizes.setdefault(label, set()).add(inputs[name].shape[axis])
+    assert {label: len(found) for label, found in sizes.items()} == dict.fromkeys(sizes, 1)
+    height, width = sizes["height_8"].pop(), sizes["width_8"].pop()
+    assert (8 * width, 8 * height) == tuple(map(int, canvas.split("x")))
+    assert sizes["tokens_8"] == {height * width}
+    assert named["timestep"] == named["clip_v.0"] == {}
 
 
 @pytest.mark.slow
@@ -86,8 +104,9 @@ def test_a_plan_of_a_range_is_built_for_it(tmp_path):
 
 
 def build_engines_of(settings, submodule, text, folder):
-    from hero_export.engine_build import build_engine
+    from hero_export.engine_build import EngineTask, build_engine
 
     profile = parse_profile(text)
     path = folder / settings.file_name(submodule, profile)
-    return build_engine(settings.resolved(), submodule, profile, path, "", lambda phase, done, total: True).engine
+    task = EngineTask(settings.resolved(), submodule, profile, path, "")
+    return build_engine(task, lambda phase, done, total: True).engine

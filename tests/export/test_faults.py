@@ -103,8 +103,9 @@ def test_a_build_killed_in_any_phase_does_not_open_and_the_next_one_finishes_it(
     assert left == {"manifest.json", ".lock"}
 
 
-def test_an_interrupt_stops_a_plan_in_the_making_within_seconds(tmp_path):
-    """Ctrl-C at a terminal: the whole process group hears it; TensorRT stops at its next step."""
+@pytest.mark.parametrize("moment", ["import", "compile"])
+def test_an_interrupt_stops_a_plan_in_the_making_within_seconds(tmp_path, moment):
+    """Ctrl-C at a terminal: the whole process group hears it; a child that imports ends, TensorRT stops at a step."""
     folder, main = tmp_path / "engines", tmp_path / "main.py"
     main.write_text(
         textwrap.dedent(
@@ -123,7 +124,13 @@ def test_an_interrupt_stops_a_plan_in_the_making_within_seconds(tmp_path):
         [sys.executable, main], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 300
-    while not list(folder.glob(".build-*/*.onnx")) and build.poll() is None and time.monotonic() < deadline:
+
+    def reached() -> bool:
+        if moment == "import":
+            return any("spawn_main" in command for command in survivors(str(tmp_path)))
+        return bool(list(folder.glob(".build-*/*.onnx")))
+
+    while not reached() and build.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(build.pid, signal.SIGINT)
     started = time.monotonic()
@@ -131,6 +138,8 @@ def test_an_interrupt_stops_a_plan_in_the_making_within_seconds(tmp_path):
     assert build.returncode == 130, err
     assert time.monotonic() - started < 20
     assert "Traceback" not in err
+    assert "flow_encoder 64x64x16: export" in err or moment == "import"
+    assert err.splitlines()[-2:] == ["finished engines are kept; run the command again to go on", "interrupted"]
     assert survivors(str(tmp_path)) == []
     assert {path.name for path in folder.iterdir()} <= {".lock", RECORDS}
 

@@ -11,11 +11,12 @@ from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.comparator import Comparator, CosineSimilarityCompareFunc, IterationResult, RunResults, SnrCompareFunc
 
 import hero_export.cli
+import hero_rt.cli
 from hero_export.build import build_engines
 from hero_export.checkpoint import Checkpoint
 from hero_export.engine_build import BuildSettings, build_key
 from hero_export.onnx import export_onnx
-from hero_export.verify import THRESHOLDS
+from hero_export.thresholds import THRESHOLDS
 from hero_rt.engines import open_engines, read_manifest
 from hero_rt.engines.eager import EagerEngine
 from hero_rt.engines.manifest import sha256_of
@@ -144,6 +145,7 @@ def test_inspect_tells_layers_memory_and_what_computes_attention(plans, tmp_path
     assert run(hero_export.cli.main, "inspect", plans, "--layers", "unet_step", "--json", report) == 0
     err = capsys.readouterr().err
     assert "tensorrt-rtx 1.7.1.116, fp16, for sm_80, sm_89, sm_120; all files intact" in err
+    assert "runs here: no: tensorrt-rtx engines run on NVIDIA GPUs" in err
     assert "as its builder logged them (tensorrt-rtx engines run on NVIDIA GPUs" in err
     engines = {
         f"{engine['submodule']} {engine['profile']}": engine for engine in json.loads(report.read_text())["engines"]
@@ -152,6 +154,17 @@ def test_inspect_tells_layers_memory_and_what_computes_attention(plans, tmp_path
     assert "SOFTMAX" in step["attention"]
     assert step["contents"]["activation_bytes"] > 0
     assert sum(step["layers"].values()) > 1000
+
+
+def test_info_tells_targets_weights_and_whole_names(plans, capsys):
+    assert run(hero_rt.cli.main, "info", plans) == 0
+    out = capsys.readouterr().out
+    assert "for sm_80, sm_89, sm_120; all files intact" in out
+    engine = read_manifest(plans).find("unet_step", PROFILE)
+    assert engine is not None
+    row = next(line.strip("│ ").split(" │ ") for line in out.splitlines() if "unet_step" in line)
+    assert row[0].strip() == "unet_step 64x64x16"
+    assert float(row[2]) == pytest.approx(engine.contents["weights_by_type"]["float16"] / 2**20, rel=0.1)
 
 
 def test_equal_graphs_have_equal_hashes(plans, tmp_path):

@@ -3,19 +3,19 @@
 import shlex
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 import hero_export.cli
+from hero_export.builders import find_builder
 from hero_export.builders.tensorrt import TensorRTOptions, check_options
 from hero_export.checkpoint import Checkpoint
 from hero_export.engine_build import BuildSettings
 from hero_export.onnx import export_onnx
 from hero_export.plugin import explain, library_path, resolve_plugin
 from hero_export.tensorrt_plan import build_plan
-from hero_rt.engines.tensorrt import TENSORRT, TENSORRT_RTX
+from hero_rt.engines.tensorrt import TENSORRT_RTX
 from hero_rt.errors import EngineError, HeroError, UsageError
 from hero_rt.models import HeroModel
 from hero_rt.spec.profile import Profile
@@ -75,6 +75,12 @@ def test_a_graph_that_cannot_be_parsed_is_the_parsers_own_words(trt, tmp_path):
     assert not (tmp_path / "out.plan").exists()
 
 
+def test_a_workspace_that_is_too_small_names_its_option(trt, decoder, tmp_path):
+    little = SM89.model_copy(update={"pool_limit": "workspace:1M"})
+    with pytest.raises(HeroError, match=r"workspace limit.*; raise --pool-limit workspace:1M$"):
+        build_plan(trt, decoder, tmp_path / "out.plan", little)
+
+
 def test_progress_that_says_stop_stops_the_build(trt, decoder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build_plan(trt, decoder, tmp_path / "o.plan", SM89, progress=lambda phase, done, total: False)
@@ -85,8 +91,9 @@ def test_progress_that_says_stop_stops_the_build(trt, decoder, tmp_path):
     ("options", "message"),
     [
         pytest.param({}, "there is no GPU here to build for: name targets with --compute-capabilities", id="current-device"),
-        pytest.param({"compute_capabilities": ("sm_90",)}, "sm_90 is not a target .* sm_75, sm_80, sm_86, sm_89.*aoti", id="hopper"),
-        pytest.param({"compute_capabilities": ("sm_100",)}, "sm_100 is not a target", id="blackwell-datacentre"),
+        pytest.param({"compute_capabilities": ("sm_90",)}, "sm_90 is no target .* sm_75, sm_80, sm_86, sm_89.*aoti", id="hopper"),
+        pytest.param({"compute_capabilities": ("sm_90", "sm_89")}, "sm_90 is no target .* engines of its own: .* another --out", id="hopper-and-ada"),
+        pytest.param({"compute_capabilities": ("sm_100",)}, "sm_100 is no target", id="blackwell-datacentre"),
         *(
             pytest.param({"compute_capabilities": ("sm_89",), name: value}, f"--{name.replace('_', '-')} needs the GPU itself", id=name)
             for name, value in {"refittable": True, "strip_plan": True, "version_compatible": True, "hardware_compatibility_level": "ampere_plus"}.items()
@@ -96,25 +103,24 @@ def test_progress_that_says_stop_stops_the_build(trt, decoder, tmp_path):
         pytest.param({"compute_capabilities": ("sm_89",), "plugin": "python"}, "no Python plugins", id="python-plugin"),
     ],
 )  # fmt: skip
-def test_what_the_library_cannot_do_without_a_gpu_is_refused_up_front(trt, options, message):
+def test_what_the_library_cannot_do_without_a_gpu_is_refused_up_front(options, message):
     with pytest.raises(UsageError, match=message):
-        check_options("tensorrt-rtx", trt, TensorRTOptions(**options), gpu=None)
+        check_options("tensorrt-rtx", TensorRTOptions(**options), gpu=None)
 
 
-def test_a_gpu_here_is_the_target_and_lifts_what_needed_one(trt):
-    assert check_options("tensorrt-rtx", trt, TensorRTOptions(refittable=True), "sm_86").compute_capabilities == (
-        "sm_86",
-    )
-    with pytest.raises(UsageError, match="sm_90 is not a target"):
-        check_options("tensorrt-rtx", trt, TensorRTOptions(), "sm_90")
+def test_a_gpu_here_is_the_target_and_lifts_what_needed_one():
+    assert check_options("tensorrt-rtx", TensorRTOptions(refittable=True), "sm_86").compute_capabilities == ("sm_86",)
+    with pytest.raises(UsageError, match="sm_90 is no target"):
+        check_options("tensorrt-rtx", TensorRTOptions(), "sm_90")
 
 
 def test_enterprise_tensorrt_takes_no_targets_and_its_absence_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # what an import of a missing package meets
+    tensorrt = find_builder("tensorrt")
     with pytest.raises(UsageError, match="sm_89: tensorrt builds for the present GPU only"):
-        check_options("tensorrt", SimpleNamespace(), SM89, None)
-    with pytest.raises(EngineError, match=r"pip install 'hero-runtime\[tensorrt\]'"):
-        TENSORRT.module()
+        tensorrt.resolve(SM89)
+    with pytest.raises(EngineError, match=r"pip install '\.\[tensorrt\]'"):
+        tensorrt.resolve(TensorRTOptions())
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,12 @@ def test_enterprise_tensorrt_takes_no_targets_and_its_absence_names_the_package(
         pytest.param(
             {"plugin": "yes"}, "--plugin is 'yes': Input should be 'auto', 'python', 'library' or 'off'", id="plugin"
         ),
-        pytest.param({"compute_capabilities": ("89",)}, "'89' is not of the form 8.9 or sm_89", id="capability"),
+        pytest.param({"pool_limit": "workspace:8"}, "'workspace:8' is 8 bytes, below 1M", id="pool-limit-in-bytes"),
+        pytest.param(
+            {"compute_capabilities": ["8.9", "87"]},
+            "--compute-capabilities is '8.9 87': '87' is not of the form 8.9 or sm_89",
+            id="capability",
+        ),
     ],
 )
 def test_a_malformed_option_is_refused(options, message):
@@ -158,13 +169,13 @@ def test_options_are_told_as_the_command_line_takes_them():
     checkpoint = Checkpoint("a folder/with 'quotes'")
     assert BuildSettings.of(checkpoint, "tensorrt-rtx").spec.options == {}
     settings = BuildSettings.of(
-        checkpoint, "tensorrt-rtx", pool_limit="workspace:0.5M", compute_capabilities=("8.9", "12.0"), strip_plan=True
+        checkpoint, "tensorrt-rtx", pool_limit="workspace:1.5M", compute_capabilities=("8.9", "12.0"), strip_plan=True
     )
-    assert settings.options.workspace == 1 << 19
+    assert settings.options.workspace == 3 << 19
     words = shlex.split(settings.spec.command(["64x64x16"], Path("an out")))
     assert words[2:] == [
         "a folder/with 'quotes'", "--format", "tensorrt-rtx", "--dtype", "fp16", "--profile", "64x64x16", "--pool-limit",
-        "workspace:0.5M", "--strip-plan", "--compute-capabilities", "sm_89", "sm_120", "--out", "an out",
+        "workspace:1.5M", "--strip-plan", "--compute-capabilities", "sm_89", "sm_120", "--out", "an out",
     ]  # fmt: skip
 
 
@@ -191,7 +202,7 @@ def test_auto_takes_the_plugin_that_is_here(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["--format", "tensorrt-rtx", "--compute-capabilities", "9.0"], "is not a target", id="hopper"),
+        pytest.param(["--format", "tensorrt-rtx", "--compute-capabilities", "9.0"], "is no target", id="hopper"),
         pytest.param(
             ["--strip-plan"], "--strip-plan is for tensorrt and tensorrt-rtx, not for onnxruntime", id="other-format"
         ),

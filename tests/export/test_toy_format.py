@@ -39,7 +39,7 @@ class ToyBuilder(Builder):
 
     def make(self, job: EngineJob) -> Made:
         job.path.write_text(json.dumps({"level": job.options.level}))
-        return Made(0.0, {"nodes": 1, "operators": {"Fill": 1}})
+        return Made({"nodes": 1, "operators": {"Fill": 1}})
 
 
 BUILDER = ToyBuilder()
@@ -73,6 +73,7 @@ def test_a_format_is_a_builder_a_backend_and_two_lines(monkeypatch, tmp_path):
     settings = BuildSettings.of(Checkpoint("random", "hero-tiny"), "toy", level=0.5)
     build_engines(settings, folder, [Profile(128, 64, 16)])
     assert read_manifest(folder).build.options == {"level": 0.5}
+    assert all(engine.build_seconds > 0.2 for engine in read_manifest(folder).engines)  # a process starts for each
     assert "--format toy --dtype fp32 --profile 128x64x16 --level 0.5" in read_manifest(folder).rebuild_command(folder)
     assert inspect_folder(folder).engines[0].layers == {"Fill": 1}
     kept = []

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import hero_export.cli
-from hero_export.verify import THRESHOLDS, relative_l2
+from hero_export.thresholds import THRESHOLDS, Thresholds
+from hero_export.verify import relative_l2
 from hero_rt.engines import read_manifest
 from hero_rt.engines.onnxruntime import OnnxRuntimeEngine
 from hero_rt.spec.boundary import SUBMODULES
@@ -89,6 +90,21 @@ def test_relative_l2_is_the_norm_ratio_and_nan_is_a_failure():
     assert relative_l2(got, want) == pytest.approx(0.01)
     got[3] = torch.nan
     assert relative_l2(got, want) == float("inf")
+
+
+@pytest.mark.parametrize("option", [("--eager", "fp16", "--device", "cuda"), ("--reference-device", "cuda:1")], ids=str)
+def test_a_device_that_is_not_here_is_a_usage_error(engine_folder, monkeypatch, capsys, option):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert run(hero_export.cli.main, "verify", engine_folder, *option) == 2
+    assert f"{option[-2]} {option[-1]} is not here: PyTorch sees no GPU; use cpu" in capsys.readouterr().err
+
+
+def test_help_and_documentation_tell_the_limits():
+    page = (Path(__file__).parents[2] / "docs/how-to/build-engines.md").read_text()
+    for name, field in Thresholds.model_fields.items():
+        assert f"FP16{' engines' * (name == 'per_output')}: {getattr(THRESHOLDS['fp16'], name)}" in field.description
+    for judged, limits in THRESHOLDS.items():
+        assert f"| {judged} | {limits.per_output} | {limits.latents} | {limits.psnr:.0f} dB |" in page
 
 
 def test_tolerances_can_be_given(engine_folder, tmp_path):

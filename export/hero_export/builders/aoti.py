@@ -1,7 +1,9 @@
 """Builds format aoti: a package that AOTInductor compiles for this machine's GPU or CPU."""
 
+import os
 import re
 import shutil
+import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from hero_export.builders.builder import Builder, BuilderOptions, EngineJob, FormatStatus, Made
+from hero_rt.errors import HeroError
 from hero_rt.spec.profile import Profile
 
 if TYPE_CHECKING:
@@ -30,9 +33,7 @@ class AotiBuilder(Builder):
     takes_ranges = False
 
     def resolve(self, options: AotiOptions) -> AotiOptions:
-        from hero_export.aoti_package import check_compiler
-
-        check_compiler()
+        _check_compiler()
         return options
 
     def target(self, options: AotiOptions) -> "Target":
@@ -49,8 +50,8 @@ class AotiBuilder(Builder):
         assert isinstance(job.profile, Profile)  # ranges are refused before anything is built
         # a package is for the device that it is traced on
         model = job.model(job.options.device or str(self.backend().default_device()))
-        done = compile_aoti(model, job.submodule, job.profile, job.path, job.options.max_autotune)
-        return Made(done.seconds, {"nodes": done.nodes, "operators": done.operators})
+        operators = compile_aoti(model, job.submodule, job.profile, job.path, job.options.max_autotune)
+        return Made({"nodes": operators.total(), "operators": dict(operators.most_common())})
 
     def inspect(self, path: Path, contents: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
         kernels = package_kernels(path)
@@ -58,10 +59,20 @@ class AotiBuilder(Builder):
 
     def status(self) -> FormatStatus:
         found = super().status()
-        if any(shutil.which(compiler) for compiler in ("g++", "clang++")):
-            return found
-        missing = "building needs a C++ compiler: apt-get install g++"
-        return found.model_copy(update={"builds": False, "missing": missing})
+        try:
+            _check_compiler()
+        except HeroError as error:
+            return found.model_copy(update={"builds": False, "missing": str(error)})
+        return found
+
+
+def _check_compiler() -> None:
+    """Raise HeroError if there is no C++ compiler: neither CXX's nor Inductor's default."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise HeroError(
+            f"format aoti compiles C++, and {compiler} is not installed; apt-get install g++, or name a compiler in CXX"
+        )
 
 
 def package_kernels(path: Path) -> dict[str, int]:

@@ -37,7 +37,8 @@ class FormatStatus(BaseModel):
     format: str
     runs_on: list[str]
     builds: bool
-    missing: str | None
+    missing: str | None = None
+    targets: list[str] = []  # GPUs that it builds for with no GPU here
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,10 @@ class Made:
     """The result of a build.
 
     Attributes:
-        seconds: duration.
         contents: figures for the manifest: nodes, layers, memory.
         beside: further files that the engine needs.
     """
 
-    seconds: float
     contents: dict[str, Any]
     beside: tuple[Path, ...] = ()
 
@@ -153,7 +152,7 @@ class Builder(ABC):
             return FormatStatus(format=self.format, runs_on=[], builds=False, missing=str(error))
         missing = None
         if device.type == "cpu" and torch.cuda.is_available():
-            missing = "the GPU is not used: pip install 'hero-runtime[gpu]'"
+            missing = "the GPU is not used: pip install '.[gpu]'"
         runs_on = sorted({"cpu", device.type})
         return FormatStatus(format=self.format, runs_on=runs_on, builds=missing is None, missing=missing)
 

@@ -17,7 +17,7 @@ class OnnxRuntimeBuilder(Builder):
 
     def make(self, job: EngineJob) -> Made:
         done = job.export(job.path, "onnxruntime")
-        return Made(done.seconds, graph_contents(done), (done.weights,))
+        return Made(graph_contents(done), (done.weights,))
 
     def layer_listing(self, path: Path, engine: Any, why_not_here: str | None) -> str:
         import onnx
@@ -34,7 +34,7 @@ def polygraphy_util(backend: str) -> Any:
     try:
         return importlib.import_module(f"polygraphy.backend.{backend}.util")
     except ImportError as error:
-        raise HeroError("inspect --layers needs polygraphy: pip install 'hero-runtime[tensorrt]'") from error
+        raise HeroError("inspect --layers needs polygraphy: pip install polygraphy") from error
 
 
 BUILDER = OnnxRuntimeBuilder()

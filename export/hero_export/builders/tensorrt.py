@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hero_rt.engines.manifest import Target
 
 _MODULE_PATH = re.compile(r"\w+(?:\.\w+)+/?")
+_TIMING = ("load_timing_cache", "save_timing_cache")
 # without a device TensorRT-RTX fails late and unclearly with these options
 _NEEDS_DEVICE = ("refittable", "strip_plan", "version_compatible", "hardware_compatibility_level")
 
@@ -66,7 +67,12 @@ class TensorRTOptions(BuilderOptions):
         match = re.fullmatch(r"workspace:(\d+(?:\.\d+)?)([KMG]?)", self.pool_limit)
         if match is None:
             raise ValueError(f"--pool-limit {self.pool_limit!r} is not workspace:SIZE, for instance workspace:8G")
-        return int(float(match[1]) * 1024 ** " KMG".index(match[2] or " "))
+        size = int(float(match[1]) * 1024 ** " KMG".index(match[2] or " "))
+        if size < 1 << 20:
+            raise ValueError(
+                f"--pool-limit {self.pool_limit!r} is {size} bytes, below 1M; write for instance workspace:8G"
+            )
+        return size
 
 
 class TensorRTBuilder(Builder):
@@ -82,8 +88,10 @@ class TensorRTBuilder(Builder):
     def resolve(self, options: TensorRTOptions) -> TensorRTOptions:
         from hero_export.plugin import resolve_plugin
 
-        checked = check_options(self.format, self.backend().module(), options, _present_gpu())
-        return checked.model_copy(update={"plugin": resolve_plugin(self.format, checked.plugin)})
+        checked = check_options(self.format, options, _present_gpu())
+        plugin = resolve_plugin(self.format, checked.plugin)
+        self.backend().module()  # last: an option is refused without the library too
+        return checked.model_copy(update={"plugin": plugin})
 
     def notes(self, options: TensorRTOptions) -> list[str]:
         from hero_export.plugin import explain
@@ -108,7 +116,7 @@ class TensorRTBuilder(Builder):
         from hero_rt.engines.manifest import sha256_of
 
         # a timing cache only saves measuring again
-        own = options.model_dump(mode="json", exclude={"load_timing_cache", "save_timing_cache", "verbose"})
+        own = options.model_dump(mode="json", exclude={*_TIMING, "verbose"})
         library = sha256_of(library_path()) if options.plugin == "library" else None
         return {"opset": OPSET, **own, "tf32": False, "plugin_sha256": library}
 
@@ -126,7 +134,7 @@ class TensorRTBuilder(Builder):
         job.progress("export", 1, 1)
         _give_back_memory()
         plan = build_plan(
-            self.backend().module(), graph.path, job.path, job.options, job.options.plugin, job.progress, _ranges(job)
+            self.backend().module(), graph.path, job.path, job.options, job.options.plugin, job.progress, graph.ranges
         )
         contents = graph_contents(graph) | {
             "onnx_sha256": sha256_of(graph.path),
@@ -142,7 +150,7 @@ class TensorRTBuilder(Builder):
         if job.options.plugin == "library":
             copy = job.path.parent / f"libhero_plugin-{sha256_of(library_path())[:16]}.so"
             beside = (*beside, Path(shutil.copyfile(library_path(), copy)))
-        return Made(graph.seconds + plan.seconds, contents, beside)
+        return Made(contents, beside)
 
     def inspect(self, path: Path, contents: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
         # a layer's name lists nodes, MODULE.PATH/Operator: a projection of an attention module is no attention
@@ -162,51 +170,55 @@ class TensorRTBuilder(Builder):
         return util.str_from_engine(plan, plan.create_execution_context(), show_layers=True, show_attrs=True)
 
     def status(self) -> FormatStatus:
-        builds = False
+        targets: list[str] = []
+        missing = None
         try:
-            trt = self.backend().module()
-            builds = self.format == "tensorrt-rtx"
+            targets = rtx_targets() if self.format == "tensorrt-rtx" else []
             gpu = self.backend().this_machine(self.backend().default_device()).compute_capabilities[0]
-            check_options(self.format, trt, TensorRTOptions(), gpu)
+            check_options(self.format, TensorRTOptions(), gpu)
         except (EngineError, UsageError) as error:  # this GPU may be none of its targets
-            return FormatStatus(format=self.format, runs_on=[], builds=builds, missing=str(error))
-        return FormatStatus(format=self.format, runs_on=["cuda"], builds=True, missing=None)
+            missing = str(error)
+        runs_on, builds = ["cuda"] if missing is None else [], bool(targets) or missing is None
+        return FormatStatus(format=self.format, runs_on=runs_on, builds=builds, targets=targets, missing=missing)
 
 
-def check_options(format: str, trt: Any, options: TensorRTOptions, gpu: str | None) -> TensorRTOptions:
+def rtx_targets() -> list[str]:
+    """Return the GPUs that TensorRT-RTX builds for: sm_75, ... Raises EngineError without the library."""
+    from hero_rt.engines.tensorrt import TENSORRT_RTX
+
+    names = TENSORRT_RTX.module().ComputeCapability.__members__
+    return [f"sm_{number}" for number in sorted({int(name[2:]) for name in names if name.startswith("SM")})]
+
+
+def check_options(format: str, options: TensorRTOptions, gpu: str | None) -> TensorRTOptions:
     """Return the options with their targets filled in. Raises UsageError for what the library cannot do here.
 
-    gpu: the present GPU as "sm_89", or None.
+    gpu: the present GPU as "sm_89", or None. The library is imported last, for its targets.
     """
     if format == "tensorrt":
         if options.compute_capabilities:
             asked = " ".join(options.compute_capabilities)
             raise UsageError(f"--compute-capabilities {asked}: {format} builds for the present GPU only; leave it out")
         return options
-    targets = options.compute_capabilities or ((gpu,) if gpu else ())
-    known = {f"sm_{name[2:]}" for name in trt.ComputeCapability.__members__ if name.startswith("SM")}
-    listed = ", ".join(sorted(known, key=lambda name: int(name[3:])))
+    refused = dict.fromkeys(_TIMING, "is not for tensorrt-rtx: it times nothing while building; leave it out")
+    if gpu is None:
+        why = "needs the GPU itself with TensorRT-RTX, and there is none here; leave it out, or build on the GPU"
+        refused |= dict.fromkeys(_NEEDS_DEVICE, why)
+    given = options.model_dump(exclude_defaults=True)
+    for name in (name for name in refused if name in given):
+        raise UsageError(f"--{name.replace('_', '-')} {refused[name]}")
+    if options.plugin == "python":
+        raise UsageError("--plugin python is not for tensorrt-rtx, which has no Python plugins; use library or off")
+    targets, known = options.compute_capabilities or ((gpu,) if gpu else ()), rtx_targets()
+    listed = ", ".join(known)
     if not targets:
         raise UsageError(f"there is no GPU here to build for: name targets with --compute-capabilities, of {listed}")
     for capability in targets:
         if capability not in known:
             raise UsageError(
-                f"--compute-capabilities {capability} is not a target of TensorRT-RTX {trt.__version__}, which has "
-                f"{listed}; that GPU is served by --format tensorrt or aoti"
+                f"--compute-capabilities {capability} is no target of TensorRT-RTX, which has {listed}; that GPU needs "
+                "engines of its own: --format tensorrt or aoti, and another --out"
             )
-    for name in ("load_timing_cache", "save_timing_cache"):
-        if getattr(options, name) is not None:
-            flag = name.replace("_", "-")
-            raise UsageError(f"--{flag} is not for tensorrt-rtx: it times nothing while building; leave it out")
-    default = TensorRTOptions()
-    for name in _NEEDS_DEVICE if gpu is None else ():
-        if getattr(options, name) != getattr(default, name):
-            raise UsageError(
-                f"--{name.replace('_', '-')} needs the GPU itself with TensorRT-RTX, and there is none here; "
-                "leave it out, or build on the GPU"
-            )
-    if options.plugin == "python":
-        raise UsageError("--plugin python is not for tensorrt-rtx, which has no Python plugins; use library or off")
     return options.model_copy(update={"compute_capabilities": targets})
 
 
@@ -214,17 +226,6 @@ def _present_gpu() -> str | None:
     import torch
 
     return "sm_{}{}".format(*torch.cuda.get_device_capability()) if torch.cuda.is_available() else None
-
-
-def _ranges(job: EngineJob) -> dict[str, list[tuple[int, ...]]]:
-    """Return smallest, typical and largest shape of each input that varies."""
-    from hero_rt.engines.manifest import DTYPES
-    from hero_rt.spec.boundary import FREE, submodule_boundary, submodule_io
-
-    config, dtype = job.checkpoint.load().config, DTYPES[job.dtype]
-    boundary, _ = submodule_boundary(job.submodule, config, job.profile, dtype)
-    at = [submodule_io(job.submodule, config, shape, dtype)[0] for shape in job.profile.shapes]
-    return {name: [inputs[name].shape for inputs in at] for name, spec in boundary.items() if FREE in spec.shape}
 
 
 def _give_back_memory() -> None:

@@ -86,7 +86,7 @@ class _Composition:
         }
         for name, tensor in module.state_dict().items():
             prefix = name.rsplit(".to_", 1)[0]
-            if zero := _zero_reason(name):
+            if zero := _reason(_ZERO, name):
                 self._zero(part, name, tensor, zero)
             elif ".motion_modules." in name:
                 self._copy(part, name, tensor, self.motion, name)
@@ -105,13 +105,11 @@ class _Composition:
         unet = self.model["unet"].state_dict()
         for name, tensor in self.model["flow_encoder"].state_dict().items():
             key = f"flow_encoder/{name}"
-            if zero := _zero_reason(name):
+            if zero := _reason(_ZERO, name):
                 self._zero("flow_encoder", name, tensor, zero)
             elif name.startswith(_EMBEDDING) or start == "random":
-                self.report.made[key] = (
-                    "random",
-                    "new in HERO" if name.startswith(_EMBEDDING) else "trained from scratch",
-                )
+                why = "new in HERO" if name.startswith(_EMBEDDING) else "trained from scratch"
+                self.report.made[key] = ("random", why)
             else:
                 tensor.copy_(unet[name])
                 self.report.made[key] = ("copied", f"unet/{name}")
@@ -136,7 +134,7 @@ class _Composition:
         left_over: dict[str, set[str]] = {}
         for source in (self.base, self.motion, self.adapter):
             unread = source.weights.keys() - self.read[source.label]
-            explained = {key: why for key in unread if (why := source.ignored.get(key) or _unused_reason(key))}
+            explained = {key: why for key in unread if (why := source.ignored.get(key) or _reason(_WHY_UNUSED, key))}
             self.report.unused |= {f"{source.label}: {key}": why for key, why in explained.items()}
             left_over[source.label] = unread - explained.keys()
         whole = {f"{part}/{name}" for part in PARTS for name in self.model[part].state_dict()}
@@ -158,11 +156,10 @@ class _Composition:
     def _conv_in(self, part: str, tensor: Tensor) -> None:
         """Fill the first convolution: 9 channels in the UNet (noise 4, mask 1, masked latents 4), 4 in the RefNet."""
         value = self.base.weights["conv_in.weight"]
-        if value.shape[1] not in (LATENT_CHANNELS, 2 * LATENT_CHANNELS + 1):
-            raise UsageError(
-                f"{self.base.label}: conv_in takes {value.shape[1]} channels, expected 4 or 9 (inpainting)"
-            )
-        channels = min(tensor.shape[1], value.shape[1])
+        theirs = value.shape[1]
+        if theirs not in (LATENT_CHANNELS, 2 * LATENT_CHANNELS + 1):
+            raise UsageError(f"{self.base.label}: conv_in takes {theirs} channels, expected 4 or 9 (inpainting)")
+        channels = min(tensor.shape[1], theirs)
         tensor.zero_()
         tensor[:, :channels] = value[:, :channels]
         self.read[self.base.label].add("conv_in.weight")
@@ -185,12 +182,8 @@ def _adapter_order(module: UNet3D | RefNet3D) -> Iterator[tuple[int, nn.Module]]
         yield i + missing * last, attention
 
 
-def _zero_reason(name: str) -> str | None:
-    return next((why for pattern, why in _ZERO.items() if name.endswith(pattern) or name.startswith(pattern)), None)
-
-
-def _unused_reason(key: str) -> str | None:
-    return next((why for pattern, why in _WHY_UNUSED.items() if key.endswith(pattern) or key.startswith(pattern)), None)
+def _reason(reasons: dict[str, str], name: str) -> str | None:
+    return next((why for part, why in reasons.items() if name.endswith(part) or name.startswith(part)), None)
 
 
 def _clip(name: str) -> tuple[nn.Module, dict[str, str]]:
@@ -212,7 +205,6 @@ def _clip(name: str) -> tuple[nn.Module, dict[str, str]]:
 
 
 def _why_not_in_clip(name: str, key: str) -> str:
-    for pattern, why in _NOT_VISION.items():
-        if key.startswith(pattern) or key.endswith(pattern):
-            return why
+    if why := _reason(_NOT_VISION, key):
+        return why
     raise UsageError(f"{name}: {key} has no place in HERO; is it a checkpoint of another model?")

@@ -42,8 +42,7 @@ def locate(name: str) -> Path:
     try:
         if path.endswith(".safetensors"):
             return Path(hf_hub_download(owner_repo, path))
-        patterns = [f"{path}/*" if path else "*"]
-        allowed = [pattern + suffix for pattern in patterns for suffix in (".json", ".safetensors")]
+        allowed = [(f"{path}/*" if path else "*") + suffix for suffix in (".json", ".safetensors")]
         return Path(snapshot_download(owner_repo, allow_patterns=allowed)) / path
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UsageError(f"{name!r} is neither a local path nor reachable on the Hub: {first_line(error)}") from error
@@ -102,11 +101,9 @@ def ip_adapter(path: Path) -> Source:
 
 def _weights_file(folder: Path) -> Path:
     names = ("diffusion_pytorch_model", "model", "ip-adapter_sd15")
-    for name in names:
-        for variant in ("", ".fp16"):
-            file = folder / f"{name}{variant}.safetensors"
-            if file.exists():
-                return file
+    files = (folder / f"{name}{variant}.safetensors" for name in names for variant in ("", ".fp16"))
+    if found := next(filter(Path.exists, files), None):
+        return found
     raise UsageError(
         f"{folder} holds none of {', '.join(f'{name}.safetensors' for name in names)}; pickled weights "
         "(.bin, .ckpt) are not read: convert them to safetensors first"
