@@ -42,6 +42,7 @@ def test_a_video_is_widened_around_the_source(clip, tmp_path, name, shape):
     assert np.abs(frames[:, :, left : left + 80].astype(int) - read(clip)).mean() < 4
 
 
+@pytest.mark.slow  # builds engines of hero-tiny
 def test_threads_share_engines_that_are_built_once(clip, tmp_path):
     assert run("engines_for_threads.py", clip, tmp_path).count("wrote") == 2
     built = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "engines").glob("*.onnx")}

@@ -49,6 +49,7 @@ def check(case: Case, contenders: list[str]) -> None:
         assert m.share_of_limit == pytest.approx(case.limit / m.timing.median)
 
 
+@pytest.mark.slow
 def test_callers_share_an_outpainter_and_get_their_own_frames(run):
     (case,) = run("callers")
     assert [m.name for m in case.measurements] == ["1 at once", "2 at once", "4 at once"]
