@@ -192,6 +192,7 @@ build.SUBMODULES = ("vae_encoder",)
 if __name__ == "__main__":
     settings = BuildSettings.of(Checkpoint("random", "hero-tiny"))  # before: another user may not read the sources
     settings.target
+    settings.checkpoint.load()
     {limit}
     try:
         build.build_engines(settings, pathlib.Path({folder!r}), [Profile(64, 64, 16)])
