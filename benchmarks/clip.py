@@ -49,7 +49,7 @@ class Pan(VideoSource):
             yield np.ascontiguousarray(self._scene[:, left : left + self.width])
 
     def stack(self) -> np.ndarray:
-        """uint8 [N, h, w, 3]."""
+        """Return all frames, uint8 [N, h, w, 3]."""
         return np.stack(list(self.frames()))
 
 

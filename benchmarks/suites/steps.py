@@ -61,7 +61,7 @@ class PreparedStep:
     """Holds constants of a window and a noisy sample, made by the reference, in the dtype of the run."""
 
     def __init__(self, context: Context, profile: Profile, *kinds: type[EagerEngines]):
-        """kinds: further engine sets whose constants are prepared."""
+        """Prepare the step. kinds: further engine sets whose constants are prepared."""
         self.context, self.profile = context, profile
         clip, request = pan_for(profile, profile.frames, steps=1)
         frames = clip.stack()

@@ -78,7 +78,7 @@ def _check(attn_mask: object, is_causal: bool, enable_gqa: bool) -> None:
 
 
 def _group_norm(x, num_groups, weight, bias, eps=1e-5, cudnn_enabled=True):
-    """Write a group norm of x: [N, C, *]. FP32 groups are instances. FP16 needs the definition and its FP32 sums."""
+    """Write a group norm of x, [N, C, *]: an instance norm of groups in FP32, its definition with FP32 sums in FP16."""
     if x.dtype != _FP32:
         return op.GroupNormalization(x, weight, bias, num_groups=num_groups, epsilon=eps)
     ones, zeros = (op.Constant(value_floats=[value] * num_groups) for value in (1.0, 0.0))

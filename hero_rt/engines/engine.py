@@ -44,12 +44,12 @@ class Observer:
     """Is called before and after every run of an engine set. Subclasses override what they need."""
 
     def before_run(self, engine: "Engine", binding: Binding, inputs: Mapping[str, Tensor]) -> None:
-        """Is called in the thread that runs the engine, after the inputs were checked."""
+        """See a run before it starts, in its thread. The inputs are checked."""
 
     def after_run(
         self, engine: "Engine", binding: Binding, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
     ) -> None:
-        """Is called in the same thread. On a GPU the work may still be queued."""
+        """See a run after it, in the same thread. On a GPU the work may still be queued."""
 
 
 class Engine(ABC):

@@ -37,7 +37,7 @@ class VideoSource(Closable, ABC):
 
 
 class FrameArray(VideoSource):
-    """Frames uint8 [N, h, w, 3] in memory."""
+    """Holds frames uint8 [N, h, w, 3] in memory."""
 
     def __init__(self, frames: np.ndarray, frame_rate: Fraction):
         self._frames, self.frame_rate, self.num_frames = frames, frame_rate, len(frames)

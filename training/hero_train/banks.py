@@ -34,7 +34,7 @@ class FrameBank:
         return cls(folders, recipe.pairs, recipe.size, recipe.seed, out / "state" / "frames.npy")
 
     def __init__(self, folders: list[Path], count: int, size: int, seed: int, kept: Path | None = None):
-        """kept: .npy file for the frames. A resumed run reads it."""
+        """Read the frames. kept: .npy file for them. A resumed run reads it."""
         if kept is not None and kept.exists():
             self.pairs = np.load(kept)
         else:

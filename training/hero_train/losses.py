@@ -99,7 +99,7 @@ class PatchDiscriminator(nn.Module):
         self.small, self.large = nn.Conv2d(64, 1, 1), nn.Conv2d(128, 1, 1)
 
     def forward(self, frames: Tensor) -> Judgement:
-        """frames: [N, 3, H, W]. Returns the logits of both patch sizes, and every layer's features."""
+        """Return the logits of both patch sizes and the features of every layer, for frames [N, 3, H, W]."""
         features = [frames]
         for layer in self.layers:
             features.append(F.leaky_relu(layer(features[-1]), 0.2))

@@ -26,7 +26,7 @@ class HeroObjective(nn.Module):
     """
 
     def __init__(self, model: HeroModel, scheduler: Any, known_weight: float):
-        """known_weight: weight of the loss in known regions, whose prediction the composite discards."""
+        """Hold the parts. known_weight: weight of the loss in known regions, which the composite discards."""
         super().__init__()
         self.config = model.config
         self.unet: UNet3D = model["unet"]

@@ -96,7 +96,7 @@ class Builder(ABC):
     takes_ranges = True
 
     def backend(self) -> Any:
-        """What runs engines of this format."""
+        """Return the backend, which runs engines of this format."""
         from hero_rt.engines.backend import backend
 
         return backend(self.format)
