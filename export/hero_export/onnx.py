@@ -1,8 +1,11 @@
 """Writes one submodule as an ONNX file, with its weights in a file of their own."""
 
 import ast
+import functools
 import hashlib
 import logging
+import shutil
+import subprocess
 import time
 import warnings
 from collections import Counter
@@ -106,6 +109,7 @@ def export_onnx(
             "profile": str(profile),
             "dtype": str(model.dtype).removeprefix("torch."),
             "hero-runtime": __version__,
+            "commit": _commit(),
             "torch": torch.__version__,
         }
     )
@@ -121,6 +125,16 @@ def export_onnx(
         operators=dict(Counter(node.op_type for node in graph_model.graph).most_common()),
         ranges=input_ranges(submodule, model.config, profile),
     )
+
+
+@functools.cache
+def _commit() -> str:
+    """Return the commit of this checkout, with "-dirty" if a tracked file changed, or "" for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _name_nodes(model: onnxscript.ir.Model, submodule: str) -> None:

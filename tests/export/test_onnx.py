@@ -1,8 +1,10 @@
 """What an exported graph is: checked files, the design's names, one hero node an attention, FP32 where it matters."""
 
 import json
+import subprocess
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -131,9 +133,16 @@ def test_nodes_are_named_by_the_modules_of_the_model(engine_folder, tiny):
 
 
 def test_metadata_names_weights_shapes_and_versions(engine_folder):
+    root = Path(__file__).parents[2]
+    commit = ""
+    if (root / ".git").exists():
+        told = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        commit = told.stdout.strip()
     for (submodule, profile), path in graphs(engine_folder).items():
         model = onnx.load(path, load_external_data=False)
-        assert {entry.key: entry.value for entry in model.metadata_props} == {
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        assert metadata.pop("commit").removesuffix("-dirty") == commit
+        assert metadata == {
             "checkpoint": "random hero-tiny, seed 0",
             "model": "hero-tiny",
             "submodule": submodule,
