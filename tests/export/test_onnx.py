@@ -213,7 +213,7 @@ def test_half_precision_graphs_keep_softmax_and_norm_statistics_in_fp32(half_pre
     assert softmax_inputs == {onnx.TensorProto.FLOAT}
 
 
-@pytest.mark.parametrize("placement", ["module", "output"])
+@pytest.mark.parametrize("placement", ["module", pytest.param("output", marks=pytest.mark.slow)])
 def test_the_other_im3_placements_export_as_standard_operators(tiny, tmp_path, placement):
     """They blend outside the attention: hero::im3_blend, which needs no node of its own."""
     model = HeroModel.random(replace(tiny.config, im3_placement=placement))

@@ -1,6 +1,7 @@
 """hero-tiny's six submodules as TensorRT-RTX plans for three kinds of GPU, really built, on a machine with none."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.comparator import Comparator, CosineSimilarityCompareFunc, IterationResult, RunResults, SnrCompareFunc
 
+import hero_export.build
 import hero_export.cli
 import hero_rt.cli
 from hero_export.build import build_engines
@@ -40,16 +42,34 @@ REORDERED = {"refnet", "flow_encoder"}  # by the builder, equal layers of theirs
 ATTENTIONS = {"refnet": 19 * 2, "flow_encoder": 8 * 2, "unet_step": 20 * 2}  # temporal, each a softmax
 
 
+QUICK = ("unet_step", "vae_encoder", "vae_decoder")  # the other three take as long again
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in SUBMODULES if name not in QUICK]
+
+
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("plans") / "engines"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hero_export.build, "SUBMODULES", QUICK)
+        build_engines(PLANS, folder, [PROFILE], jobs=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def all_plans(plans, tmp_path_factory) -> Path:
+    folder = Path(shutil.copytree(plans, tmp_path_factory.mktemp("all-plans") / "engines"))
     build_engines(PLANS, folder, [PROFILE], jobs=2)
     return folder
 
 
-@pytest.mark.parametrize("submodule", SUBMODULES)
-def test_a_plan_is_built_for_its_targets_from_the_layers_that_the_graph_holds(plans, submodule):
-    manifest = read_manifest(plans)
+@pytest.fixture
+def folder_with(request, submodule) -> Path:
+    return request.getfixturevalue("plans" if submodule in QUICK else "all_plans")
+
+
+@pytest.mark.parametrize("submodule", [*QUICK, *SLOW])
+def test_a_plan_is_built_for_its_targets_from_the_layers_that_the_graph_holds(folder_with, submodule):
+    manifest = read_manifest(folder_with)
     engine = manifest.find(submodule, PROFILE)
     assert engine is not None
     told, operators = engine.contents, engine.contents["operators"]
@@ -83,10 +103,10 @@ def test_the_rebuild_command_repeats_the_options(plans):
 
 
 @pytest.mark.slow
-def test_a_build_from_nothing_repeats(plans, tmp_path):
+def test_a_build_from_nothing_repeats(all_plans, tmp_path):
     """Exported and built again, each submodule in another process: the same graphs, layers, memory, sizes and bytes."""
     build_engines(PLANS, tmp_path / "again", [PROFILE], jobs=2)
-    manifests = [read_manifest(folder) for folder in (plans, tmp_path / "again")]
+    manifests = [read_manifest(folder) for folder in (all_plans, tmp_path / "again")]
     first, again = ({e.submodule: e.contents | {"export_seconds": None} for e in m.engines} for m in manifests)
     assert len(first) == len(SUBMODULES)
     assert first == again
@@ -96,10 +116,11 @@ def test_a_build_from_nothing_repeats(plans, tmp_path):
     assert {name: first[name] for name in repeated} == {name: again[name] for name in repeated}
 
 
-def test_a_repeated_build_keeps_every_plan(plans):
+def test_a_repeated_build_keeps_every_plan(plans, monkeypatch):
+    monkeypatch.setattr(hero_export.build, "SUBMODULES", QUICK)
     kept = []
     build_engines(PLANS, plans, [PROFILE], lambda done, reused: kept.append(reused))
-    assert kept == [True] * len(SUBMODULES)
+    assert kept == [True] * len(QUICK)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +141,12 @@ def test_the_key_does_not_cover_what_changes_no_plan():
     assert len({build_key(settings, "unet_step", PROFILE, {}, "") for settings in (PLANS, verbose)}) == 1
 
 
-@pytest.mark.parametrize("submodule", ["vae_decoder", "flow_encoder"])
-def test_the_graph_behind_a_plan_has_the_models_numbers(plans, tiny, tmp_path, submodule):
+@pytest.mark.parametrize("submodule", ["vae_decoder", pytest.param("flow_encoder", marks=pytest.mark.slow)])
+def test_the_graph_behind_a_plan_has_the_models_numbers(folder_with, tiny, tmp_path, submodule):
     """polygraphy runs the same graph with ONNX Runtime and judges it: SNR = -20 log10(relative L2)."""
     model = HeroModel.random("hero-tiny", dtype=torch.float16)
     graph = export_onnx(model, submodule, PROFILE, tmp_path / f"{submodule}.onnx", "inlined").path
-    engine = read_manifest(plans).find(submodule, PROFILE)
+    engine = read_manifest(folder_with).find(submodule, PROFILE)
     assert engine is not None
     assert sum(engine.contents["operators"].values()) == len(onnx.load(graph, load_external_data=False).graph.node)
     generator = torch.Generator().manual_seed(0)

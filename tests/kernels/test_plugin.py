@@ -157,7 +157,7 @@ def loader_path(tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("with_plugin", [False, True], ids=["through-the-function", "with-the-plugin"])
 def test_tensorrt_rtx_builds_one_graph_for_sm89(built, loader_path, tmp_path, with_plugin, dtype):
     plugin = [built / "libhero_plugin.so"] if with_plugin else []
