@@ -85,6 +85,7 @@ def test_a_turn_on_a_gpu_moves_twice_its_cache(monkeypatch):
     assert calls_a_turn(large, torch.device("cuda")) == 8  # of 84 MB
 
 
+@pytest.mark.slow
 def test_tuning_verifies_every_configuration_against_the_default_one():
     operands = Operands("case", (1, 8, 6, 16), 2, "fp32")
     context = Context(Settings(device="cpu", repeats=1), CEILINGS, say=print)

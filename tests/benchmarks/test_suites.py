@@ -58,6 +58,7 @@ def test_callers_share_an_outpainter_and_get_their_own_frames(run):
         assert m.figures["frames_per_s"] == pytest.approx(4 * 16 / m.timing.median)
 
 
+@pytest.mark.slow
 def test_end_to_end(run):
     (case,) = run("end-to-end", steps=(2,))
     check(case, BASELINES)

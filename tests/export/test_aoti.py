@@ -31,6 +31,9 @@ SETTINGS = BuildSettings.of(Checkpoint("random", "hero-tiny"), format="aoti", de
 PROFILE = Profile(64, 64, 16)
 
 
+pytestmark = pytest.mark.xdist_group("aoti")  # one worker builds the package
+
+
 @pytest.fixture(scope="module")
 def decoder_folder(tmp_path_factory) -> Path:
     """One engine, for the parts that do not depend on which."""

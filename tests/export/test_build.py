@@ -155,6 +155,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # test_faults kills a build too
 def test_a_killed_build_does_not_open_and_the_next_one_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(hero_export.build, "SUBMODULES", QUICK)
     main = tmp_path / "main.py"  # a file with a main guard: the build's own processes import it

@@ -70,10 +70,10 @@ def survivors(token: str) -> list[str]:
     return found
 
 
-SLOW = [pytest.param(phase, marks=pytest.mark.slow) for phase in ("export", "manifest")]
+SLOW = [pytest.param(phase, marks=pytest.mark.slow) for phase in ("export", "compile", "manifest")]
 
 
-@pytest.mark.parametrize("phase", ["compile", "record", *SLOW])
+@pytest.mark.parametrize("phase", ["record", *SLOW])
 def test_a_build_killed_in_any_phase_does_not_open_and_the_next_one_finishes_it(tmp_path, monkeypatch, phase):
     folder, reached, main = tmp_path / "engines", tmp_path / "reached", tmp_path / "main.py"
     settings = PLAN if phase == "compile" else "dict()"
@@ -103,7 +103,7 @@ def test_a_build_killed_in_any_phase_does_not_open_and_the_next_one_finishes_it(
     assert left == {"manifest.json", ".lock"}
 
 
-@pytest.mark.parametrize("moment", ["import", "compile"])
+@pytest.mark.parametrize("moment", ["import", pytest.param("compile", marks=pytest.mark.slow)])
 def test_an_interrupt_stops_a_plan_in_the_making_within_seconds(tmp_path, moment):
     """Ctrl-C at a terminal: the whole process group hears it; a child that imports ends, TensorRT stops at a step."""
     folder, main = tmp_path / "engines", tmp_path / "main.py"

@@ -50,6 +50,7 @@ def test_engines_of_other_weights_fail_with_exit_code_3(copy, capsys):
     assert any(engine.parity is not None and not engine.parity["passed"] for engine in read_manifest(copy).engines)
 
 
+@pytest.mark.slow
 def test_eager_half_precision_passes_by_thresholds_of_its_own_and_is_not_recorded(copy, tmp_path, capsys):
     unguided(copy)
     before = (copy / "manifest.json").read_bytes()
