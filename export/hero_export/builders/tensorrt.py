@@ -205,7 +205,7 @@ def check_options(format: str, options: TensorRTOptions, gpu: str | None) -> Ten
         why = "needs the GPU itself with TensorRT-RTX, and there is none here; leave it out, or build on the GPU"
         refused |= dict.fromkeys(_NEEDS_DEVICE, why)
     given = options.model_dump(exclude_defaults=True)
-    for name in (name for name in refused if name in given):
+    if name := next((name for name in refused if name in given), None):
         raise UsageError(f"--{name.replace('_', '-')} {refused[name]}")
     if options.plugin == "python":
         raise UsageError("--plugin python is not for tensorrt-rtx, which has no Python plugins; use library or off")
