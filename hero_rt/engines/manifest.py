@@ -191,14 +191,16 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} has no {MANIFEST_NAME}: not an engine folder, or its build did not finish; run it again"
         )
     data = path.read_bytes()
-    _check_schema(path, data)
     try:
         text = data.decode()
         manifest = Manifest.model_validate_json(text)
     except (ValidationError, UnicodeDecodeError) as error:
+        _check_schema(path, data)
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("file",), "msg": str(error)}
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise EngineError(f"{path} is not valid ({where}: {first['msg']}); rebuild the folder") from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        _check_schema(path, data)
     if _seal(text.replace(manifest.sha256, _UNSEALED)) != manifest.sha256:
         raise EngineError(f"{path} is not as it was written: its SHA-256 differs; rebuild the folder")
     return manifest
